@@ -1,0 +1,61 @@
+# Everything here works on a machine that has only python3 (>= 3.11), make and git.
+#
+#   make demo                     three servers on this machine, and what they are good for
+#   make test                     the tests; ONLY=name runs some of them, SEED=17 replays one
+#                                 simulated run, SEEDS=5000 runs that many
+#   make check                    what CI runs; changes no file
+#   make fix                      formats, and mends what the linter can mend
+#   make bench                    Copycat and its peers, measured here; QUICK=1 for a short run
+#   make clean                    removes what the other targets have made
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+demo: .venv/ready
+	$(BIN)/copycat demo
+
+test: .venv/ready
+	$(if $(SEEDS),COPYCAT_SEEDS=$(SEEDS)) $(if $(SEED),COPYCAT_SEED=$(SEED)) \
+	$(BIN)/python -m pytest -q $(if $(ONLY),-k '$(ONLY)')
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+fix: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m bench $(if $(QUICK),--quick)
+
+clean:
+	rm -rf .venv .venv-bench build dist copycat.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv: .venv/ready
+
+# The file `ready` is written last, so an installation that failed half-way is done again.
+.venv/ready: pyproject.toml
+	@$(call make_environment,.venv)
+	.venv/bin/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+.venv-bench/ready: pyproject.toml
+	@$(call make_environment,.venv-bench)
+	.venv-bench/bin/python -m pip install -q -e . pysyncobj grpcio
+	@touch $@
+
+define make_environment
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	|| { echo "Copycat needs Python 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	|| { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }; \
+$(PYTHON) -m venv $(1)
+endef
+
+.PHONY: demo test check fix bench clean .venv

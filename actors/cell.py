@@ -1,0 +1,207 @@
+"""One actor's life: its mailbox, its children, its failures and its end.
+
+A cell is also what Thespian calls an actor's ``_myRef``: the members which
+``thespian.actors.Actor`` uses carry Thespian's names.
+"""
+
+import copy
+import traceback
+from collections import deque
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from thespian.actors import (
+    Actor as ThespianActor,
+)
+from thespian.actors import (
+    ActorExitRequest,
+    ActorSystemException,
+    ActorSystemMessage,
+    ChildActorExited,
+    DeadEnvelope,
+    PoisonMessage,
+    WakeupMessage,
+)
+from thespian.system.utilis import withPossibleInitArgs
+
+from copycat.actors.actor import Actor
+from copycat.actors.address import NodeAddress
+
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
+    from copycat.actors.environment import Environment
+    from copycat.actors.system import Node
+
+
+class NotOfferedError(ActorSystemException, AttributeError):
+    """Something that Thespian has and this runtime has not (yet). Nothing was done."""
+
+
+class Cell:
+    """The runtime's side of one actor."""
+
+    globalName = ""  # noqa: N815 - Thespian's name
+
+    def __init__(
+        self, node: "Node", address: NodeAddress, parent: "Cell | None", requirements: Any = None
+    ) -> None:
+        self.node = node
+        self.address = address
+        self.parent = parent
+        self.requirements = requirements  # of the node's capabilities, by Thespian's createActor
+        self.actor: Any = None
+        self.mailbox: deque[tuple[Any, NodeAddress]] = deque()
+        self.children: dict[NodeAddress, Cell] = {}
+        self.queued = False  # whether the node has this cell among those with messages
+        self.exiting = False
+        self.ended = False
+        self._timers: dict[int, TimerHandle] = {}
+        self._timers_made = 0
+
+    @property
+    def environment(self) -> "Environment":
+        """The world as the node sees it."""
+        return self.node.environment
+
+    def begin(self, actor: type[ThespianActor], arguments: tuple[Any, ...]) -> None:
+        """Make the actor itself. One of ours knows its address and environment from the start."""
+        if issubclass(actor, Actor):
+            self.actor = actor.__new__(actor)
+            self.actor._myRef = self
+            self.actor.__init__(*arguments)
+        else:
+            self.actor = withPossibleInitArgs(
+                capabilities=self.node.capabilities, requirements=self.requirements
+            ).create(actor)
+            self.actor._myRef = self
+
+    def run(self) -> None:
+        """Handle the messages that are in the mailbox now; later ones wait for the next turn."""
+        mailbox = self.mailbox
+        for _ in range(len(mailbox)):
+            if not mailbox:  # the actor was ended by its own handler
+                return
+            message, sender = mailbox.popleft()
+            self.handle(message, sender)
+
+    def handle(self, message: Any, sender: NodeAddress) -> Any:
+        """Give one message to the actor, with the rules for exceptions of its class."""
+        actor = self.actor
+        try:
+            return actor.receiveMessage(message, sender)
+        except Exception as error:  # noqa: BLE001 - the runtime is where failures of actors end
+            if getattr(actor, "fail_stop", False):
+                self.node.fail(error)
+                return None
+            if not self.ended:
+                self._retry(message, sender)
+            return None
+        except SystemExit:
+            self.node.deliver(self.address, ActorExitRequest(recursive=True), self.address)
+            return None
+        finally:
+            if type(message) is ActorExitRequest:
+                self._begin_exit(recursive=message.isRecursive)
+            elif type(message) is ChildActorExited and self.exiting:
+                self._finish_exit_if_alone()
+
+    def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None) -> Any:
+        """Have a child handle a message now; its exceptions are this actor's own."""
+        cell = self.children[child]
+        return cell.actor.receiveMessage(message, sender or self.address)
+
+    def _retry(self, message: Any, sender: NodeAddress) -> None:
+        try:
+            self.actor.receiveMessage(copy.deepcopy(message), sender)
+        except Exception:  # noqa: BLE001 - as in handle
+            details = traceback.format_exc()
+            self.node.log.warning("message refused actor=%s\n%s", self.address, details)
+            if not isinstance(message, ActorSystemMessage):
+                self.node.deliver(sender, PoisonMessage(message, details), self.address)
+
+    # What Thespian's Actor asks of its reference.
+
+    def actor_send(self, target: NodeAddress, message: Any) -> None:
+        """Send a message from this actor."""
+        self.node.deliver(target, message, self.address)
+
+    def createActor(  # noqa: N802 - Thespian's name
+        self, actor: Any, requirements: Any, global_name: Any, source_hash: Any
+    ) -> NodeAddress:
+        """Make a child by Thespian's rules: a failing ``__init__`` is told as ChildActorExited."""
+        return self.node.create(self, actor, requirements, global_name, source_hash)
+
+    def spawn(self, actor: type[Actor], arguments: tuple[Any, ...]) -> NodeAddress:
+        """Make a local child with arguments."""
+        return self.node.make(self, actor, arguments).address
+
+    def wakeupAfter(self, period: Any, payload: Any) -> None:  # noqa: N802 - Thespian's name
+        """Send the actor a WakeupMessage after ``period``, a timedelta or seconds."""
+        delay_s = period.total_seconds() if isinstance(period, timedelta) else float(period)
+        self._timers_made += 1
+        number = self._timers_made
+
+        def due() -> None:
+            del self._timers[number]
+            self.node.deliver(self.address, WakeupMessage(period, payload), self.address)
+
+        self._timers[number] = self.node.call_later(max(0.0, delay_s), due)
+
+    def handleDeadLetters(self, address: NodeAddress, enable: bool) -> None:  # noqa: N802
+        """Start or stop sending this actor the node's dead letters."""
+        self.node.handle_dead_letters(address, enable)
+
+    def updateCapability(self, name: str, value: Any) -> None:  # noqa: N802 - Thespian's name
+        """Set a capability of the node, or take it away with None."""
+        self.node.update_capability(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotOfferedError(f"{name} is not offered to actors of this runtime")
+
+    def actorSystemShutdown(self) -> None:  # noqa: N802 - Thespian's name
+        """Stop the whole node."""
+        self.node.stop()
+
+    # The end.
+
+    def end(self, child: NodeAddress) -> None:
+        """End a child and all below it at once."""
+        cell = self.children.pop(child, None)
+        if cell is not None:
+            cell.drop()
+
+    def drop(self) -> None:
+        """Stop existing now: no exit messages, the mailbox becomes dead letters."""
+        self.ended = True
+        for child in list(self.children.values()):
+            child.drop()
+        self.children.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.node.forget(self)
+        while self.mailbox:
+            message, _ = self.mailbox.popleft()
+            if not isinstance(message, DeadEnvelope | ActorSystemMessage):
+                self.node.dead_letter(self.address, message)
+
+    def _begin_exit(self, *, recursive: bool) -> None:
+        if self.ended or self.exiting:
+            return
+        self.exiting = True
+        if not recursive:
+            for child in self.children.values():
+                child.parent = None
+            self.children.clear()
+        for address in list(self.children):
+            self.node.deliver(address, ActorExitRequest(recursive=True), self.address)
+        self._finish_exit_if_alone()
+
+    def _finish_exit_if_alone(self) -> None:
+        if self.children or self.ended:
+            return
+        self.drop()
+        if self.parent is not None and not self.parent.ended:
+            self.parent.children.pop(self.address, None)
+            self.node.deliver(self.parent.address, ChildActorExited(self.address), self.address)

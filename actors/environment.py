@@ -1,0 +1,172 @@
+"""All that an actor may ask of the world: time, randomness, a disk, and links to other nodes.
+
+Two worlds provide it: ``network`` (the real one) and ``simulation``. Nothing here does
+anything; these are the contracts that both worlds keep. Whatever takes time ends as a
+message to the actor that asked, never as a return.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.message import message
+
+
+class Clock(Protocol):
+    """Time as one node sees it."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment; never goes back. Intervals are measured with it."""
+        ...
+
+    def wall_time_s(self) -> float:
+        """Seconds since 1970 by the node's wall clock, which may jump. For people only."""
+        ...
+
+
+class File(Protocol):
+    """One open file of a node's disk. Every error of the disk is an ``OSError``."""
+
+    name: str
+
+    def size(self) -> int:
+        """Bytes in the file, preallocated ones included."""
+        ...
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """At most ``size_bytes`` bytes from ``offset``; fewer only at the end of the file."""
+        ...
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Put all of ``content`` at ``offset``: visible at once, durable only after a sync."""
+        ...
+
+    def close(self) -> None:
+        """Give the file up; what was not synced stays undecided."""
+        ...
+
+
+class Disk(Protocol):
+    """A node's own directory of files.
+
+    ``sync``, ``replace`` and ``allocate`` end as a ``DiskDone`` message to ``reply_to`` with the
+    same token; several may be under way at once and end in any order. A failed one is never
+    tried again by the disk, and must not be by the caller.
+    """
+
+    def names(self) -> list[str]:
+        """The files there are, sorted."""
+        ...
+
+    def open(self, name: str, *, create: bool = False) -> File:
+        """Open a file for reading and writing; ``create`` makes an empty one if there is none."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file. It may be back after a crash."""
+        ...
+
+    def load(self, name: str) -> bytes | None:
+        """The whole of a small file, or None when there is no such file."""
+        ...
+
+    def sync(self, file: File, reply_to: NodeAddress, token: int) -> None:
+        """Make durable all that was written to ``file`` before this call, and its name."""
+        ...
+
+    def replace(self, name: str, content: bytes, reply_to: NodeAddress, token: int) -> None:
+        """Atomically give file ``name`` this content: after a crash it has the old or the new."""
+        ...
+
+    def allocate(self, name: str, size_bytes: int, reply_to: NodeAddress, token: int) -> None:
+        """Make file ``name``, filled with zeros and durable, without holding up the loop."""
+        ...
+
+
+@message(1)
+class DiskDone:
+    """A disk operation has ended."""
+
+    token: int  # the caller's, as it was given
+    error: str | None  # what failed; None when all is durable
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a node introduces itself at every connection."""
+
+    name: str  # unique in the cluster; addresses carry it
+    cluster_id: int = 0  # 0: does not belong to a cluster (a client), or not yet
+    node_id: int = 0  # drawn by a server at its first start; 0 for clients
+    offers: tuple[str, ...] = ()  # what the node can do, in words of the layer above
+
+
+@message(2)
+class NodeConnected:
+    """A link to another node is up; both sides have said who they are and agreed."""
+
+    node: str
+    incarnation: int
+    endpoint: str  # "host:port" as it was dialled; "" when the other node dialled
+    cluster_id: int
+    node_id: int
+    offers: tuple[str, ...]
+
+
+@message(3)
+class NodeDisconnected:
+    """A link that was up has gone; what was sent on it may or may not have arrived."""
+
+    node: str
+    incarnation: int
+    endpoint: str  # as in NodeConnected
+    reason: str
+
+
+@message(4)
+class NodeUnreachable:
+    """An attempt to dial an endpoint failed; the next one follows by itself, with back-off."""
+
+    endpoint: str
+    reason: str  # one line: "connection refused", "wrong cluster: ..."
+    refused: bool  # the node is there but did not admit us, or we did not admit it
+
+
+class Links(Protocol):
+    """Connections to other nodes, kept up by the runtime.
+
+    Messages to a node travel over a link that this node dialled if there is one, else over one
+    that the other node dialled. With no link they are dropped. On one link they keep their order.
+    """
+
+    def dial(self, endpoint: str) -> None:
+        """Connect to ``"host:port"`` and stay connected, trying again with back-off, until hung up."""
+        ...
+
+    def hang_up(self, endpoint: str) -> None:
+        """Drop the link that was dialled with this endpoint, if any, and stop trying."""
+        ...
+
+    def watch(self, watcher: NodeAddress) -> None:
+        """From now on tell this local actor of every link: NodeConnected, NodeDisconnected,
+        NodeUnreachable."""
+        ...
+
+    def introduce(self, identity: Identity) -> None:
+        """Introduce this node by ``identity`` in every connection made from now on."""
+        ...
+
+    def refuse(self, node: str, reason: str) -> None:
+        """Close the links to ``node`` and tell it why; it sees NodeUnreachable with ``refused``."""
+        ...
+
+
+class Environment(Protocol):
+    """What an actor holds of the world it lives in."""
+
+    clock: Clock
+    random: random.Random
+    disk: Disk
+    links: Links
+    node: str  # the name of the node this actor lives in

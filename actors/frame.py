@@ -1,0 +1,196 @@
+"""Frames and envelopes: how messages between two nodes lie in a stream of bytes.
+
+A frame is its length (4 bytes, big-endian) and a payload, one CBOR value. Two kinds of payload:
+
+- control, ``[number, fields]``: one message from node to node (``Hello``, ``HelloRefused``);
+- envelopes, ``[[target incarnation, target serial, sender serial, number, fields], ...]``: what
+  the actors of one node sent to those of the other in one turn, in order.
+
+Number 0 in an envelope stands for a plain value instead of a message. Numbers below
+``RUNTIME_NUMBERS`` belong to the runtime: notices such as ``DiskDone`` arise in the node itself,
+so an envelope that brings one is malformed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from thespian.actors import PoisonMessage
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.codec import DEPTH_MAX, CodecError, decode, encode
+from copycat.actors.message import (
+    MalformedMessageError,
+    Plain,
+    from_wire,
+    is_message,
+    message,
+    number_of,
+    to_wire,
+)
+
+FRAME_BYTES_MAX = 8 * 1024 * 1024  # of a payload
+FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which is the Hello
+RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
+PLAIN_NUMBER = 0
+ENVELOPE_DEPTH_MAX = DEPTH_MAX + 16  # a plain field may be DEPTH_MAX deep inside its message
+
+_LENGTH_BYTES = 4
+
+
+class FrameError(ValueError):
+    """A stream of bytes that is no sequence of frames. The connection cannot be used further."""
+
+
+RETURNED_NUMBER = 7
+
+
+@message(RETURNED_NUMBER)
+class Returned:
+    """A message that the target refused twice, on its way back; arrives as a ``PoisonMessage``."""
+
+    number: int  # of the refused message, or PLAIN_NUMBER
+    fields: Plain
+    details: str  # the traceback
+
+
+def frame(payload: bytes) -> bytes:
+    """Put the length in front of a payload of at most ``FRAME_BYTES_MAX``."""
+    assert len(payload) <= FRAME_BYTES_MAX, "who frames a payload has bounded it"
+    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
+
+
+class FrameReader:
+    """Cuts a stream of bytes into payloads; each byte is copied at most three times.
+
+    It holds at most one incomplete frame, whose length was checked before any of it was kept.
+    """
+
+    def __init__(self, first_frame_bytes_max: int = FIRST_FRAME_BYTES_MAX) -> None:
+        self._limit = first_frame_bytes_max
+        self._chunks: list[bytes] = []
+        self._held = 0  # bytes in the chunks
+        self._needed = _LENGTH_BYTES  # bytes until the next length or payload is complete
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes of the stream and return the payloads they complete.
+
+        Raises:
+            FrameError: a frame is longer than allowed; the reader must not be used again.
+        """
+        if self._held + len(data) < self._needed:
+            self._chunks.append(data)
+            self._held += len(data)
+            return []
+        if self._chunks:
+            self._chunks.append(data)
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        payloads = []
+        start, end = 0, len(data)
+        while True:
+            self._needed = _LENGTH_BYTES
+            if end - start < self._needed:
+                break
+            length = int.from_bytes(data[start : start + _LENGTH_BYTES], "big")
+            if length > self._limit:
+                raise FrameError(f"a frame of {length} bytes, where {self._limit} are allowed")
+            self._needed += length
+            if end - start < self._needed:
+                break
+            payloads.append(data[start + _LENGTH_BYTES : start + self._needed])
+            start += self._needed
+            self._limit = FRAME_BYTES_MAX
+        self._held = end - start
+        if start < end:
+            self._chunks.append(data[start:])
+        return payloads
+
+
+def encode_control(value: Any) -> bytes:
+    """The frame of a control message."""
+    return frame(encode([number_of(value), to_wire(value)]))
+
+
+def envelope(target: NodeAddress, value: Any, sender_serial: int) -> list[Any]:
+    """A message on its way to an actor of another node, ready for ``encode_envelopes``.
+
+    Raises:
+        CodecError: it is neither a message nor a plain value.
+    """
+    number: int
+    if is_message(type(value)):
+        number, fields = number_of(value), to_wire(value)
+    elif type(value) is PoisonMessage:
+        _, _, _, refused, refused_fields = envelope(target, value.poisonMessage, sender_serial)
+        returned = Returned(refused, refused_fields, str(value.details))
+        number, fields = number_of(returned), to_wire(returned)
+    else:
+        number, fields = PLAIN_NUMBER, value
+        encode(value)  # a plain value is bounded in depth, and refused where it is sent
+    return [target.incarnation, target.serial, sender_serial, number, fields]
+
+
+def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[int, str]]]:
+    """Encode envelopes in as few frames as they fit in, in order.
+
+    Returns:
+        The frames, joined; and which envelopes are not in them, by position, each with the reason:
+        not a plain value somewhere, or too large for one frame.
+    """
+    try:
+        payload = encode(envelopes, depth_max=ENVELOPE_DEPTH_MAX)
+        reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
+    except CodecError as error:
+        payload, reason = None, str(error)
+    if payload is not None and len(payload) <= FRAME_BYTES_MAX:
+        return frame(payload), []
+    if len(envelopes) == 1:
+        return b"", [(0, reason)]
+    half = len(envelopes) // 2
+    first, first_refused = encode_envelopes(envelopes[:half])
+    second, second_refused = encode_envelopes(envelopes[half:])
+    return first + second, first_refused + [(half + at, why) for at, why in second_refused]
+
+
+def decode_payload(payload: bytes) -> Any:
+    """What a payload holds: a control message, or a list of envelopes as tuples.
+
+    An envelope is (target incarnation, target serial, sender serial, message).
+
+    Raises:
+        CodecError: it is no plain value.
+        MalformedMessageError: it is neither kind of payload, or holds a message that is not
+            known here or has wrong fields. Nothing of it is to be used.
+    """
+    items = decode(payload, depth_max=ENVELOPE_DEPTH_MAX)
+    if type(items) is not list or not items:
+        raise MalformedMessageError("a payload is a list")
+    if type(items[0]) is int:
+        if len(items) != 2:
+            raise MalformedMessageError("a control message is a number and its fields")
+        return from_wire(items[0], items[1])
+    return [_opened(item) for item in items]
+
+
+def _opened(item: Any) -> tuple[int, int, int, Any]:
+    if type(item) is not list or len(item) != 5:
+        raise MalformedMessageError("an envelope has 5 parts")
+    incarnation, serial, sender, number, fields = item
+    if not type(incarnation) is type(serial) is type(sender) is type(number) is int:
+        raise MalformedMessageError("the first 4 parts of an envelope are numbers")
+    if incarnation < 0 or serial < 0 or sender < 0:
+        raise MalformedMessageError("addresses have no negative parts")
+    return incarnation, serial, sender, _message(number, fields)
+
+
+def _message(number: int, fields: Any) -> Any:
+    if number >= RUNTIME_NUMBERS:
+        return from_wire(number, fields)
+    if number == PLAIN_NUMBER:
+        return fields
+    if number != RETURNED_NUMBER:
+        raise MalformedMessageError(f"message {number} does not travel in an envelope")
+    returned = from_wire(number, fields)
+    if returned.number == number:
+        raise MalformedMessageError("a returned message is not returned again")
+    return PoisonMessage(_message(returned.number, returned.fields), returned.details)

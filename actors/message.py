@@ -1,0 +1,204 @@
+"""Messages: frozen dataclasses that have a place on the wire.
+
+``@message(number)`` declares one. Its number and the order of its fields are the
+wire format: a message travels as its number and the list of its fields, so a field
+may be renamed but never moved. The one table of numbers is ``MESSAGES``.
+
+Field types are checked exactly when a message is decoded: ``int`` is an unsigned
+64-bit number and never a bool, ``float``, ``str``, ``bytes``, ``bool``,
+``NodeAddress``, ``tuple[T, ...]``, ``T | None``, other messages, and ``Plain`` for
+anything the codec carries.
+"""
+
+import operator
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, dataclass_transform
+
+from copycat.actors.address import NodeAddress
+
+T = TypeVar("T")
+Plain = object
+"""The annotation of a field that may hold anything which the codec carries."""
+
+INTEGER_MAX = 2**64 - 1
+MESSAGES: dict[int, type] = {}
+
+_to_wire: dict[type, Callable[[Any], list[Any]]] = {}
+_from_wire: dict[type, Callable[[list[Any]], Any]] = {}
+
+
+class MalformedMessageError(ValueError):
+    """Bytes that decode, but not to the message they claim to be. Nothing was done with them."""
+
+
+@dataclass_transform(frozen_default=True)
+def message(number: int) -> Callable[[type[T]], type[T]]:
+    """Make a class a message with this number on the wire.
+
+    Args:
+        number: from 1 to 65535, unique in the program and never reused for another meaning.
+    """
+
+    def declare(cls: type[T]) -> type[T]:
+        made = dataclass(frozen=True, slots=True)(cls)
+        other = MESSAGES.get(number)
+        assert other is None or other.__qualname__ == made.__qualname__, (
+            f"message number {number} is taken by {other}"
+        )
+        MESSAGES[number] = made
+        made.__message_number__ = number  # type: ignore[attr-defined]
+        return made
+
+    return declare
+
+
+def is_message(cls: object) -> bool:
+    """Whether ``cls`` was declared with ``@message``."""
+    return isinstance(cls, type) and "__message_number__" in cls.__dict__
+
+
+def number_of(value: Any) -> int:
+    """The wire number of a message."""
+    return typing.cast("int", type(value).__message_number__)
+
+
+def to_wire(value: Any) -> list[Any]:
+    """The fields of a message as plain values, in the order of the wire."""
+    write = _to_wire.get(type(value))
+    if write is None:
+        write = _to_wire[type(value)] = _writer(type(value))
+    return write(value)
+
+
+def from_wire(number: int, values: Any) -> Any:
+    """The message with this number and these fields.
+
+    Raises:
+        MalformedMessageError: the number is unknown, or a field has a wrong type or range.
+    """
+    cls = MESSAGES.get(number) if type(number) is int else None
+    if cls is None:
+        raise MalformedMessageError(f"no message has number {number!r:.40}")
+    read = _from_wire.get(cls)
+    if read is None:
+        read = _from_wire[cls] = _reader(cls)
+    return read(values)
+
+
+def _writer(cls: type) -> Callable[[Any], list[Any]]:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    if not names:
+        return lambda _: []
+    if any(_is_structured(hints[name]) for name in names):
+        return lambda value: [_plain(getattr(value, name)) for name in names]
+    if len(names) == 1:
+        only = operator.attrgetter(names[0])
+        return lambda value: [only(value)]
+    every = operator.attrgetter(*names)
+    return lambda value: list(every(value))
+
+
+def _is_structured(hint: Any) -> bool:
+    """Whether values of this type need more than being handed to the encoder."""
+    if hint is NodeAddress or is_message(hint):
+        return True
+    return any(_is_structured(part) for part in typing.get_args(hint))
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is NodeAddress:
+        return [value.node, value.incarnation, value.serial]
+    if type(value) is tuple:
+        return [_plain(item) for item in value]
+    if is_message(type(value)):
+        return [number_of(value), to_wire(value)]
+    return value
+
+
+def _reader(cls: type) -> Callable[[list[Any]], Any]:
+    hints = typing.get_type_hints(cls)
+    checks = [(field.name, _check(hints[field.name])) for field in fields(cls)]
+    count = len(checks)
+
+    def read(values: list[Any]) -> Any:
+        if type(values) is not list or len(values) != count:
+            raise MalformedMessageError(f"{cls.__name__} has {count} fields")
+        try:
+            return cls(*[check(value) for (_, check), value in zip(checks, values, strict=True)])
+        except MalformedMessageError as error:
+            raise MalformedMessageError(f"{cls.__name__}: {error}") from None
+
+    return read
+
+
+def _check(hint: Any) -> Callable[[Any], Any]:
+    """A function that returns a decoded value as a field of this type holds it, or raises."""
+    if hint is Plain:
+        return lambda value: value
+    if hint is int:
+        return _integer
+    if hint in (str, bytes, bool, float):
+        return _exactly(hint)
+    if hint is NodeAddress:
+        return _address
+    if is_message(hint):
+        return _nested(hint)
+    if typing.get_origin(hint) is tuple:
+        return _sequence(_check(typing.get_args(hint)[0]))
+    if isinstance(hint, types.UnionType):
+        (some,) = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        return _optional(_check(some))
+    raise AssertionError(f"no message may have a field of type {hint}")
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= INTEGER_MAX:
+        raise MalformedMessageError("an unsigned 64-bit number was expected")
+    return value
+
+
+def _exactly(expected: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not expected:
+            raise MalformedMessageError(f"{expected.__name__} was expected")
+        return value
+
+    return check
+
+
+def _address(value: Any) -> NodeAddress:
+    if type(value) is not list or len(value) != 3 or type(value[0]) is not str:
+        raise MalformedMessageError("an address was expected")
+    return NodeAddress(value[0], _integer(value[1]), _integer(value[2]))
+
+
+def _nested(expected: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not list or len(value) != 2:
+            raise MalformedMessageError(f"{expected.__name__} was expected")
+        made = from_wire(value[0], value[1])
+        if type(made) is not expected:
+            raise MalformedMessageError(f"{expected.__name__} was expected")
+        return made
+
+    return check
+
+
+def _sequence(check_item: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not list:
+            raise MalformedMessageError("a list was expected")
+        return tuple(check_item(item) for item in value)
+
+    return check
+
+
+def _optional(check_some: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        return None if value is None else check_some(value)
+
+    return check

@@ -1,0 +1,187 @@
+"""The real world: a node on an asyncio loop, with TCP links to other nodes and a directory.
+
+One loop runs all actors of a node and does nothing else in a server process. Messages of one turn
+to one node leave in one write; what the disk was asked to sync is synced after that.
+"""
+
+import asyncio
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thespian.actors import PoisonMessage
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.codec import CodecError
+from copycat.actors.disk import DirectoryDisk
+from copycat.actors.environment import Clock, Disk, Identity, Links
+from copycat.actors.hello import is_name
+from copycat.actors.network_link import Link
+from copycat.actors.network_links import NetworkLinks, parse_endpoint, reason_of
+from copycat.actors.system import Node
+
+INCARNATION_BITS = 48
+
+
+class ListenError(OSError):
+    """The endpoint to listen on cannot be had. The node has not started."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        self.endpoint = endpoint
+        super().__init__(
+            f"cannot listen on {endpoint}: {reason}; free the port, or give this node another one"
+        )
+
+
+class NoDirectoryError(RuntimeError):
+    """A node without a directory was asked for its disk. Nothing was done."""
+
+
+class RealClock:
+    """The clocks of this machine; see ``environment.Clock``."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        return time.monotonic()
+
+    def wall_time_s(self) -> float:
+        """Seconds since 1970 by the wall clock, which may jump."""
+        return time.time()
+
+
+class NoDisk:
+    """Stands where the disk would be in a node that was given no directory."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoDirectoryError(f"disk.{name}: this node was given no directory")
+
+
+@dataclass(slots=True)
+class NetworkEnvironment:
+    """The real world as one node sees it; see ``environment.Environment``."""
+
+    clock: Clock
+    random: random.Random
+    disk: Disk
+    links: Links
+    node: str
+
+
+class NetworkNode(Node):
+    """A node of the real world.
+
+    Attributes:
+        listening: the ``host:port`` it can be dialled at, after ``start``; None if at none.
+        links: its connections.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        listen: str | None = None,
+        directory: Path | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        seed: int | None = None,
+        shares_loop: bool = False,
+    ) -> None:
+        """Make a node. Actors can be spawned at once; nobody is reached before ``start``.
+
+        Args:
+            identity: how it introduces itself.
+            listen: ``"host:port"`` to be dialled at; with port 0 the system chooses one.
+            directory: where its files are; None for a node without a disk.
+            loop: where it runs; None for the running one.
+            seed: of the environment's random numbers; None draws one from the system.
+            shares_loop: other nodes, or work that must not wait, run on the loop as well: then
+                disks are synced in threads always.
+
+        Raises:
+            DirectoryInUseError: another node has the directory.
+            EndpointError: ``listen`` is no ``host:port``.
+            OSError: the directory cannot be made or read.
+        """
+        assert is_name(identity.name), "a node has a name of 1 to 255 printable characters"
+        loop = loop if loop is not None else asyncio.get_running_loop()
+        if listen is not None:
+            parse_endpoint(listen)
+        environment = NetworkEnvironment(
+            clock=RealClock(),
+            random=random.Random(secrets.randbits(128) if seed is None else seed),
+            disk=NoDisk(),
+            links=None,  # type: ignore  # the links need the node, which needs this
+            node=identity.name,
+        )
+        incarnation = secrets.randbits(INCARNATION_BITS) or 1
+        super().__init__(identity.name, incarnation, loop, environment)
+        self.listening: str | None = None
+        self.links = environment.links = NetworkLinks(self, identity)
+        self._listen = listen
+        self._server: asyncio.Server | None = None
+        self._disk: DirectoryDisk | None = None
+        if directory is not None:
+            self._disk = environment.disk = DirectoryDisk(
+                directory,
+                self.tell,
+                loop.call_soon_threadsafe,
+                self.plan_turn,
+                shares_loop=shares_loop,
+            )
+
+    async def start(self) -> None:
+        """Listen, if it was told where.
+
+        Raises:
+            ListenError: the port is in use, or the address is not of this machine.
+        """
+        assert not self.stopped, "a node that was stopped is not started again"
+        if self._listen is None:
+            return
+        host, port = parse_endpoint(self._listen)
+        try:
+            if port == 0:  # else each address of the host gets a port of its own
+                host = (await self.loop.getaddrinfo(host, port))[0][4][0]  # type: ignore
+            self._server = await self.loop.create_server(
+                lambda: Link(self.links, ""), host, port, reuse_address=True, backlog=1024
+            )
+        except (OSError, UnicodeError) as error:
+            self.stop()
+            raise ListenError(self._listen, reason_of(error)) from error
+        port = self._server.sockets[0].getsockname()[1]
+        self.listening = f"{self._listen.rpartition(':')[0]}:{port}"
+
+    # What the worlds provide.
+
+    def _transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        if self.stopped:
+            return
+        try:
+            self.links.transmit(target, message, sender)
+        except CodecError as error:
+            self.return_to_sender(message, sender, str(error))
+        self.plan_turn()
+
+    def return_to_sender(self, message: Any, sender: NodeAddress, reason: str) -> None:
+        """Give a message that cannot travel back to the actor that sent it."""
+        self.log.warning(
+            "message cannot travel message=%s sender=%s reason=%s",
+            type(message).__name__, sender, reason,
+        )  # fmt: skip
+        self.deliver(sender, PoisonMessage(message, reason), sender)
+
+    def _end_of_turn(self) -> None:
+        if self.stopped:
+            return
+        self.links.flush()
+        if self._disk is not None:
+            self._disk.end_turn()
+
+    def _leave(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self.links.close()
+        if self._disk is not None:
+            self._disk.close()

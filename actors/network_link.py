@@ -1,0 +1,186 @@
+"""A link of the real world: one TCP connection to another node, from its first byte to its end.
+
+What goes wrong on a link ends that link and nothing else: bytes that are no frames, messages that
+do not decode, a Hello that is late or not admitted, a peer that does not read.
+"""
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.codec import CodecError
+from copycat.actors.frame import (
+    FrameError,
+    FrameReader,
+    decode_payload,
+    encode_control,
+    encode_envelopes,
+    envelope,
+)
+from copycat.actors.hello import Hello, HelloRefused, refusal
+from copycat.actors.message import MalformedMessageError
+
+if TYPE_CHECKING:
+    from copycat.actors.network_links import NetworkLinks
+
+HELLO_TIMEOUT_S = 5.0  # from connecting to the other node's Hello
+WRITE_BUFFER_BYTES_MAX = 16 * 1024 * 1024  # of what the other node has not read yet
+REASON_MAX = 300  # characters of a reason that the other node gives
+PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is there
+PROBE_EVERY_S = 5
+PROBES = 3
+UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
+
+
+class Link(asyncio.Protocol):
+    """One connection.
+
+    Attributes:
+        endpoint: what was dialled; "" when the other node dialled.
+        hello: what the other node said of itself; None until both have agreed.
+        ended: whether it is over. Nothing is sent or received after that.
+    """
+
+    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.hello: Hello | None = None
+        self.ended = False
+        self.hung_up = False  # by this node's own wish
+        self._links = links
+        self._reader = FrameReader()
+        self._outbox: list[list[Any]] = []
+        self._sent: list[tuple[Any, NodeAddress]] = []  # message and sender of each envelope
+        self._transport: asyncio.Transport | None = None
+        self._hello_timer: asyncio.TimerHandle | None = None
+
+    def __str__(self) -> str:
+        name = self.hello.name if self.hello is not None else "?"
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        place = f"{peer[0]}:{peer[1]}" if peer else "?"
+        return f"node={name} endpoint={self.endpoint or '-'} peer={place}"
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say Hello, and expect one in time."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        _set_options(transport)
+        if self.ended or not self._links.admits(self):
+            transport.abort()
+            return
+        transport.write(encode_control(self._links.hello()))
+        self._hello_timer = self._links.node.loop.call_later(
+            HELLO_TIMEOUT_S, self.end, "it did not introduce itself"
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the other node sent."""
+        try:
+            for payload in self._reader.feed(data):
+                if self.ended:
+                    return
+                self._take(decode_payload(payload))
+        except (FrameError, CodecError, MalformedMessageError) as error:
+            self._links.node.log.warning("malformed bytes %s error=%s", self, error)
+            self.end(f"malformed bytes: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, by our own doing or not."""
+        strerror = exc.strerror if isinstance(exc, OSError) else None
+        self.end((strerror or "connection closed").lower())
+
+    # What is said on it.
+
+    def _take(self, content: Any) -> None:
+        if type(content) is list and self.hello is not None:
+            self._links.receive(self.hello, content)
+        elif type(content) is Hello and self.hello is None:
+            reason = refusal(self._links.hello(), content)
+            if reason is not None:
+                self._links.node.log.warning("node refused %s reason=%s", self, reason)
+                self.refuse(reason)
+                return
+            self._on_time()
+            self.hello = content
+            self._links.up(self)
+        elif type(content) is HelloRefused:
+            reason = "".join(c if c.isprintable() else "?" for c in content.reason[:REASON_MAX])
+            self.end(f"refused by the other node: {reason}", refused=True)
+        else:
+            raise MalformedMessageError("a Hello is said once, and before anything else")
+
+    def send(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        """Put a message in the outbox, which is written by ``flush``.
+
+        Raises:
+            CodecError: the message cannot travel.
+        """
+        if not self._outbox:
+            self._links.written_at_end_of_turn(self)
+        self._outbox.append(envelope(target, message, sender.serial))
+        self._sent.append((message, sender))
+
+    def flush(self) -> None:
+        """Write the outbox at once. What is too large goes back to its sender."""
+        outbox, self._outbox = self._outbox, []
+        sent, self._sent = self._sent, []
+        if self.ended:
+            self._links.lost += len(outbox)
+            return
+        assert self._transport is not None, "a link that is up has a transport"
+        frames, refused = encode_envelopes(outbox)
+        if frames:
+            self._transport.write(frames)
+        for at, reason in refused:
+            self._links.node.return_to_sender(*sent[at], reason)
+        if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
+            self._links.node.log.warning("link not read by the other node %s", self)
+            self.end("the other node does not read", at_once=True)
+
+    # Its end.
+
+    def refuse(self, reason: str) -> None:
+        """Tell the other node why this one does not talk to it, and end the link."""
+        if self._transport is not None and not self.ended:
+            self._transport.write(encode_control(HelloRefused(reason)))
+        self.end(reason, refused=True)
+
+    def end(self, reason: str, *, refused: bool = False, at_once: bool = False) -> None:
+        """End the link; a second call changes nothing.
+
+        Args:
+            reason: for people, one line.
+            refused: one of the two nodes did not admit the other.
+            at_once: do not wait until what was written is on its way.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        self._on_time()
+        if self._transport is not None:
+            if at_once:
+                self._transport.abort()
+            else:
+                self._transport.close()
+        self._links.down(self, reason, refused=refused)
+
+    def _on_time(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
+
+
+def _set_options(transport: asyncio.Transport) -> None:
+    """No delay for small frames; notice a host that vanished without a word."""
+    connection = transport.get_extra_info("socket")
+    tcp = socket.IPPROTO_TCP
+    with contextlib.suppress(OSError):  # it may be gone already
+        connection.setsockopt(tcp, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(tcp, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+        connection.setsockopt(tcp, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+        connection.setsockopt(tcp, socket.TCP_KEEPCNT, PROBES)
+        connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)

@@ -1,0 +1,268 @@
+"""All links of a node in the real world: dialling, admitting, choosing one, telling the watchers."""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.environment import (
+    Identity,
+    NodeConnected,
+    NodeDisconnected,
+    NodeUnreachable,
+)
+from copycat.actors.hello import Hello, hello_of
+from copycat.actors.network_link import Link
+
+if TYPE_CHECKING:
+    from copycat.actors.network import NetworkNode
+
+ACCEPTED_LINKS_MAX = 4096
+CONNECT_TIMEOUT_S = 5.0
+RETRY_FIRST_S = 0.05
+RETRY_LAST_S = 2.0
+PORT_MAX = 65535
+
+
+class EndpointError(ValueError):
+    """A text that is no ``host:port``. Nothing was dialled or opened."""
+
+
+def parse_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of ``"host:port"``; an IPv6 address stands in brackets.
+
+    Raises:
+        EndpointError: it is not of this form.
+    """
+    host, colon, port = endpoint.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+        raise EndpointError(f"{endpoint!r:.300} is no endpoint: write host:port or [::1]:port")
+    return host, int(port)
+
+
+class _Dial:
+    """The standing wish to be connected to one endpoint."""
+
+    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
+        self.link: Link | None = None
+        self._links = links
+        self._endpoint = endpoint
+        self._host, self._port = parse_endpoint(endpoint)
+        self._delay_s = RETRY_FIRST_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._task = self._links.node.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        link = self.link = Link(self._links, self._endpoint)
+        loop = self._links.node.loop
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.create_connection(lambda: link, self._host, self._port)
+        except TimeoutError:
+            link.end(f"no answer within {CONNECT_TIMEOUT_S:g} s")
+        except (OSError, UnicodeError) as error:
+            link.end(reason_of(error))
+
+    def again(self, *, was_up: bool) -> None:
+        """The link has ended: make the next one after a while."""
+        self.link = None
+        if was_up:
+            self._delay_s = RETRY_FIRST_S
+        jitter = self._links.node.environment.random.uniform(0.75, 1.25)
+        self._timer = self._links.node.call_later(self._delay_s * jitter, self._begin)
+        self._delay_s = min(self._delay_s * 2, RETRY_LAST_S)
+
+    def give_up(self) -> None:
+        """Stop trying; the link, if there is one, is the caller's to end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class NetworkLinks:
+    """The connections of one node; see ``environment.Links``.
+
+    Attributes:
+        lost: messages that were dropped because there was no link, or it ended before they were
+            written.
+    """
+
+    def __init__(self, node: "NetworkNode", identity: Identity) -> None:
+        self.node = node
+        self.lost = 0
+        self._dials: dict[str, _Dial] = {}
+        self._dialled: dict[str, Link] = {}  # by node, of those that are up
+        self._accepted: dict[str, Link] = {}  # likewise
+        self._incoming: dict[Link, None] = {}  # every one that the other side dialled
+        self._to_write: list[Link] = []
+        self._watchers: list[NodeAddress] = []
+        self.introduce(identity)
+
+    # For actors.
+
+    def dial(self, endpoint: str) -> None:
+        """Connect and stay connected, trying again with back-off, until hung up.
+
+        Raises:
+            EndpointError: it is no ``host:port``.
+        """
+        if endpoint not in self._dials:
+            self._dials[endpoint] = _Dial(self, endpoint)
+
+    def hang_up(self, endpoint: str) -> None:
+        """Drop the link that was dialled with this endpoint, if any, and stop trying."""
+        dial = self._dials.pop(endpoint, None)
+        if dial is None:
+            return
+        dial.give_up()
+        if dial.link is not None:
+            dial.link.hung_up = True
+            dial.link.end("hung up")
+
+    def watch(self, watcher: NodeAddress) -> None:
+        """From now on tell this local actor of every link."""
+        assert watcher.node == self.node.name, "a watcher is a local actor"
+        if watcher not in self._watchers:
+            self._watchers.append(watcher)
+
+    def introduce(self, identity: Identity) -> None:
+        """Introduce this node by ``identity`` in every connection made from now on."""
+        assert identity.name == self.node.name, "a node keeps its name"
+        self._hello = hello_of(identity, self.node.incarnation)
+
+    def refuse(self, node: str, reason: str) -> None:
+        """Close the links to ``node`` and tell it why."""
+        for link in (self._dialled.get(node), self._accepted.get(node)):
+            if link is not None:
+                self.node.log.warning("node refused %s reason=%s", link, reason)
+                link.refuse(reason)
+
+    # For the node.
+
+    def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        """Send a message by the link to its node, or lose it; it is written by ``flush``.
+
+        Raises:
+            CodecError: the message cannot travel.
+        """
+        link = self._dialled.get(target.node) or self._accepted.get(target.node)
+        if link is None:
+            self.lost += 1
+        else:
+            link.send(target, message, sender)
+
+    def flush(self) -> None:
+        """Write what was sent since the last call, one write a link."""
+        links, self._to_write = self._to_write, []
+        for link in links:
+            link.flush()
+
+    def close(self) -> None:
+        """End all links; nobody is told."""
+        self._watchers.clear()
+        for dial in self._dials.values():
+            dial.give_up()
+        dials, self._dials = self._dials, {}
+        for link in [dial.link for dial in dials.values()] + list(self._incoming):
+            if link is not None:
+                link.end("the node stops")
+
+    # For its links.
+
+    def hello(self) -> Hello:
+        """What this node says of itself."""
+        return self._hello
+
+    def admits(self, link: Link) -> bool:
+        """Whether there is room for a new link."""
+        if self.node.stopped:
+            return False
+        if link.endpoint:
+            return True
+        if len(self._incoming) >= ACCEPTED_LINKS_MAX:
+            self.node.log.warning("too many connections %s max=%d", link, ACCEPTED_LINKS_MAX)
+            return False
+        self._incoming[link] = None
+        return True
+
+    def written_at_end_of_turn(self, link: Link) -> None:
+        """This link has something in its outbox."""
+        self._to_write.append(link)
+
+    def receive(self, other: Hello, envelopes: list[tuple[int, int, int, Any]]) -> None:
+        """Deliver what another node sent."""
+        node = self.node
+        for incarnation, serial, sender, message in envelopes:
+            node.deliver(
+                NodeAddress(node.name, incarnation, serial),
+                message,
+                NodeAddress(other.name, other.incarnation, sender),
+            )
+
+    def up(self, link: Link) -> None:
+        """Both sides have agreed to use this link. Of two from one node the newer is used."""
+        hello = link.hello
+        assert hello is not None, "a link is up when both have said Hello"
+        same_side = self._dialled if link.endpoint else self._accepted
+        older = same_side.get(hello.name)
+        if older is not None:
+            assert older.hello is not None, "a link is up when both have said Hello"
+            if link.endpoint and older.hello.incarnation == hello.incarnation:
+                # Else two endpoints of one node would take the link from each other for ever.
+                link.hello = None
+                link.end(f"{hello.name} is already connected as {older.endpoint}", refused=True)
+                return
+            # Said to the older as well: if it is another node of this name, it must not come back
+            # at once and take the link in its turn.
+            older.refuse("replaced by a newer connection with a node of this name")
+        same_side[hello.name] = link
+        self._tell(
+            NodeConnected(
+                hello.name,
+                hello.incarnation,
+                link.endpoint,
+                hello.cluster_id,
+                hello.node_id,
+                hello.offers,
+            )
+        )
+
+    def down(self, link: Link, reason: str, *, refused: bool) -> None:
+        """A link has ended, whether it had been up or not."""
+        self._incoming.pop(link, None)
+        hello = link.hello
+        if hello is not None:
+            same_side = self._dialled if link.endpoint else self._accepted
+            assert same_side[hello.name] is link, "a link that is up is in the books"
+            del same_side[hello.name]
+            self._tell(NodeDisconnected(hello.name, hello.incarnation, link.endpoint, reason))
+        dial = self._dials.get(link.endpoint)
+        if dial is None or link.hung_up:
+            return
+        if hello is None or refused:
+            self._tell(NodeUnreachable(link.endpoint, reason, refused))
+        dial.again(was_up=hello is not None and not refused)
+
+    def _tell(self, notice: NodeConnected | NodeDisconnected | NodeUnreachable) -> None:
+        node = self.node
+        self._watchers = [watcher for watcher in self._watchers if node.has(watcher)]
+        for watcher in self._watchers:
+            node.tell(watcher, notice)
+
+
+def reason_of(error: OSError | UnicodeError) -> str:
+    """An error of connecting or listening in a few words; UnicodeError: the host is no name."""
+    if isinstance(error, UnicodeError):
+        return "the host is not a valid name"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error).lower()

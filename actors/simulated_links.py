@@ -1,0 +1,318 @@
+"""One simulated node's connections: whom it dials, who dialled it, and who is told.
+
+Both worlds keep the contract of ``environment.Links``; here a connection is two ``End`` objects
+that the simulated network carries frames between.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.codec import CodecError
+from copycat.actors.environment import (
+    Identity,
+    NodeConnected,
+    NodeDisconnected,
+    NodeUnreachable,
+)
+from copycat.actors.frame import decode_payload, encode_envelopes, envelope
+from copycat.actors.hello import Hello, hello_of, is_name
+
+if TYPE_CHECKING:
+    from copycat.actors.simulated_network import SimulatedNetwork
+    from copycat.actors.simulated_node import SimulatedNode
+
+RETRY_FIRST_S = 0.05
+RETRY_LAST_S = 2.0
+FRAME_LENGTH_BYTES = 4
+
+_RESET = os.strerror(errno.ECONNRESET).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The last thing that arrives at an end of a connection."""
+
+    reason: str
+    refused: bool = False  # one of the two nodes does not admit the other
+
+
+class End:
+    """One side of a connection.
+
+    Attributes:
+        up: whether this side believes in the connection.
+        dial: who keeps it up, on the side that dialled; None on the other.
+        hello: what the other side said of itself.
+        last_arrival_s: when the last thing that keeps its order arrives here.
+        held: what a cut keeps back, in order of arrival.
+        holds: whether it does, or loses; None before the first thing was stopped.
+        stopped_at_s: when a cut first stopped something here.
+        has_lost: whether a cut has lost anything that was to arrive here.
+    """
+
+    __slots__ = (
+        "_label", "dial", "has_lost", "held", "hello", "holds", "last_arrival_s", "network",
+        "node", "peer", "stopped_at_s", "up",
+    )  # fmt: skip
+
+    peer: "End"
+
+    def __init__(
+        self,
+        network: "SimulatedNetwork",
+        node: "SimulatedNode",
+        dial: "Dial | None",
+        hello: Hello,
+    ) -> None:
+        self.network = network
+        self.node = node
+        self.dial = dial
+        self.hello = hello
+        self.up = False
+        self.last_arrival_s = 0.0
+        self.held: list[bytes | Closing] = []
+        self.holds: bool | None = None
+        self.stopped_at_s = 0.0
+        self.has_lost = False
+        self._label = b""
+
+    def connect(self, peer: "End") -> None:
+        """Make this end and another one a connection."""
+        self.peer, peer.peer = peer, self
+        for end in (self, peer):
+            end._label = f"{end.peer.node.name}>{end.node.name}\n".encode()
+
+    @property
+    def endpoint(self) -> str:
+        """What was dialled; empty on the other side."""
+        return "" if self.dial is None else self.dial.endpoint
+
+    def arrive(self, item: bytes | Closing) -> None:
+        """A frame, or the end of the connection, has come through the wire."""
+        if not self.up:
+            self.network.miss(self)
+        elif not self.network.stops(self, item):
+            self.take(item)
+
+    def fall(self, closing: Closing) -> None:
+        """The connection ends on this side by its own judgement; no cut can stop that."""
+        if self.up:
+            self.take(closing)
+
+    def take(self, item: bytes | Closing) -> None:
+        """Hand what has arrived to the node."""
+        node, network = self.node, self.network
+        if type(item) is not bytes:
+            assert type(item) is Closing, "frames and the end arrive, nothing else"
+            node.links.down(self, item)
+            return
+        network.delivered += 1
+        network.loop.record(self._label)
+        network.loop.record(item)
+        other = self.hello
+        for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
+            node.deliver(
+                NodeAddress(node.name, incarnation, serial),
+                message,
+                NodeAddress(other.name, other.incarnation, sender),
+            )
+
+
+class Dial:
+    """The will of a node to be connected with an endpoint."""
+
+    __slots__ = ("end", "endpoint", "hung_up", "links", "retry_s")
+
+    def __init__(self, links: "SimulatedLinks", endpoint: str) -> None:
+        self.links = links
+        self.endpoint = endpoint
+        self.end: End | None = None
+        self.hung_up = False
+        self.retry_s = RETRY_FIRST_S
+
+    def is_over(self) -> bool:
+        """Whether nobody wants this connection any more."""
+        return self.hung_up or self.links.node.stopped
+
+    def failed(self, closing: Closing) -> None:
+        """An attempt ended without a connection."""
+        if not self.is_over():
+            self.links.tell(NodeUnreachable(self.endpoint, closing.reason, closing.refused))
+            self.retry(was_up=False)
+
+    def admitted(self, end: End) -> None:
+        """An attempt succeeded, as far as the other side knew a moment ago."""
+        links = self.links
+        if self.is_over():
+            links.network.close(end.peer, Closing(_RESET))
+        elif not end.peer.up:
+            self.failed(Closing(_RESET))
+        else:
+            self.end = end
+            links.opened(end)
+
+    def retry(self, *, was_up: bool) -> None:
+        """Knock again after the back-off, which starts anew after a connection that was up."""
+        node = self.links.node
+        self.end = None
+        if was_up:
+            self.retry_s = RETRY_FIRST_S
+        wait_s = self.retry_s * node.environment.random.uniform(0.75, 1.25)
+        self.retry_s = min(2 * self.retry_s, RETRY_LAST_S)
+        node.loop.plan(node.loop.time() + wait_s, Dial._again, self)
+
+    def _again(self) -> None:
+        node = self.links.node
+        if self.is_over():
+            return
+        if node.paused:
+            node.when_resumed(self._again)
+        else:
+            self.links.network.knock(self)
+
+
+class SimulatedLinks:
+    """What one simulated node knows of its connections; see ``environment.Links``."""
+
+    def __init__(
+        self, node: "SimulatedNode", network: "SimulatedNetwork", identity: Identity
+    ) -> None:
+        assert is_name(identity.name), "a node's name is 1 to 255 printable characters"
+        self.node = node
+        self.network = network
+        self.lost = 0  # messages to nodes without a link
+        self._dials: dict[str, Dial] = {}
+        self._dialled: dict[str, End] = {}  # by the name of the other node
+        self._accepted: dict[str, End] = {}
+        self._watchers: list[NodeAddress] = []
+        self.introduce(identity)
+
+    # What actors ask of links.
+
+    def dial(self, endpoint: str) -> None:
+        """Connect to an endpoint and stay connected, trying again with back-off."""
+        if endpoint not in self._dials:
+            made = self._dials[endpoint] = Dial(self, endpoint)
+            self.network.knock(made)
+
+    def hang_up(self, endpoint: str) -> None:
+        """Drop the link that was dialled with this endpoint, if any, and stop trying."""
+        dial = self._dials.pop(endpoint, None)
+        if dial is not None:
+            dial.hung_up = True
+            if dial.end is not None:
+                self.down(dial.end, Closing("hung up"))
+                self.network.close(dial.end.peer, Closing("connection closed"))
+
+    def watch(self, watcher: NodeAddress) -> None:
+        """From now on tell this local actor of every link."""
+        assert watcher.node == self.node.name, "a watcher is a local actor"
+        if watcher not in self._watchers:
+            self._watchers.append(watcher)
+
+    def introduce(self, identity: Identity) -> None:
+        """Introduce this node by ``identity`` in every connection made from now on."""
+        assert identity.name == self.node.name, "a node keeps its name"
+        self._hello = hello_of(identity, self.node.incarnation)
+
+    def refuse(self, node: str, reason: str) -> None:
+        """Close the links to ``node`` and tell it why."""
+        for end in (self._dialled.get(node), self._accepted.get(node)):
+            if end is not None:
+                self._refuse(end, reason)
+
+    # What the network and the node ask.
+
+    def hello(self) -> Hello:
+        """How the node introduces itself now."""
+        return self._hello
+
+    def ends(self) -> list[End]:
+        """This node's side of every connection, in the order they were made in."""
+        return [*self._dialled.values(), *self._accepted.values()]
+
+    def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        """Encode a message and put it on the wire to its node, or lose it.
+
+        Raises:
+            CodecError: it cannot travel.
+        """
+        end = self._dialled.get(target.node) or self._accepted.get(target.node)
+        if end is None:
+            self.lost += 1
+            return
+        frame, refused = encode_envelopes([envelope(target, message, sender.serial)])
+        if refused:
+            raise CodecError(refused[0][1])
+        self.network.send(end, frame)
+
+    def opened(self, end: End) -> None:
+        """A connection is up on this side. Of two from one node the newer is used."""
+        hello = end.hello
+        table = self._accepted if end.dial is None else self._dialled
+        older = table.get(hello.name)
+        if older is not None:
+            if end.dial is not None and older.hello.incarnation == hello.incarnation:
+                # Else two endpoints of one node would take the link from each other for ever.
+                closing = Closing(
+                    f"{hello.name} is already connected as {older.endpoint}", refused=True
+                )
+                end.dial.failed(closing)
+                self.network.close(end.peer, Closing("connection closed"))
+                return
+            reason = "replaced by a newer connection with a node of this name"
+            self._refuse(older, reason)
+        end.up = True
+        table[hello.name] = end
+        self.tell(
+            NodeConnected(
+                hello.name,
+                hello.incarnation,
+                end.endpoint,
+                hello.cluster_id,
+                hello.node_id,
+                hello.offers,
+            )
+        )
+
+    def down(self, end: End, closing: Closing) -> None:
+        """A connection is gone on this side."""
+        assert end.up, "a connection ends once on each side"
+        end.up = False
+        end.held.clear()
+        table = self._accepted if end.dial is None else self._dialled
+        assert table[end.hello.name] is end, "a connection that is up is in the books"
+        del table[end.hello.name]
+        hello, dial = end.hello, end.dial
+        self.tell(NodeDisconnected(hello.name, hello.incarnation, end.endpoint, closing.reason))
+        if dial is not None and not dial.is_over():
+            if closing.refused:
+                self.tell(NodeUnreachable(dial.endpoint, closing.reason, refused=True))
+            dial.retry(was_up=not closing.refused)
+
+    def close(self) -> list[End]:
+        """The node has ended: forget all connections, and return those that were up."""
+        ends = self.ends()
+        for end in ends:
+            end.up = False
+        self._dialled.clear()
+        self._accepted.clear()
+        self._dials.clear()
+        return ends
+
+    def tell(self, news: NodeConnected | NodeDisconnected | NodeUnreachable) -> None:
+        """Send news of a link to all watchers."""
+        node = self.node
+        sender = NodeAddress(node.name, node.incarnation, 0)
+        self._watchers = [watcher for watcher in self._watchers if node.has(watcher)]
+        for watcher in self._watchers:
+            node.deliver(watcher, news, sender)
+
+    def _refuse(self, end: End, reason: str) -> None:
+        """Close a connection from this side, for a reason that the other side is told."""
+        self.down(end, Closing(reason, refused=True))
+        said = f"refused by the other node: {reason}"
+        self.network.close(end.peer, Closing(said, refused=True))

@@ -1,0 +1,297 @@
+"""Node: what both worlds share. It holds the actors of one node and gives them their turns.
+
+All actors of a node live on one event loop. A *turn* runs every actor that has messages until
+none has (or the slice of time is used up), then lets the world carry out what waits for the end
+of a turn: frames are written, then disks are synced.
+"""
+
+import importlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from thespian.actors import Actor as ThespianActor
+from thespian.actors import (
+    ActorExitRequest,
+    ActorSystemMessage,
+    ChildActorExited,
+    DeadEnvelope,
+    InvalidActorSpecification,
+    NoCompatibleSystemForActor,
+)
+from thespian.system.utilis import checkActorCapabilities
+
+from copycat.actors.actor import Actor
+from copycat.actors.address import ANY_INCARNATION, WELL_KNOWN_SERIALS, NodeAddress
+from copycat.actors.cell import Cell, NotOfferedError
+from copycat.actors.environment import Environment
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+
+SLICE_S = 0.010  # how long one turn may keep the loop from its sockets and timers
+
+
+class Node:
+    """The actors of one node. Subclasses are its connection to a world.
+
+    Attributes:
+        name: unique among the nodes that talk to each other.
+        incarnation: this life of the node; never 0.
+        failure: the exception that stopped the node, if one did.
+        on_failure: called once, with that exception.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        incarnation: int,
+        loop: "AbstractEventLoop",
+        environment: Environment,
+    ) -> None:
+        assert incarnation != ANY_INCARNATION, "an incarnation is never 0"
+        self.name = name
+        self.incarnation = incarnation
+        self.loop = loop
+        self.environment = environment
+        self.log = logging.getLogger("copycat.actors")
+        self.failure: BaseException | None = None
+        self.on_failure: Callable[[BaseException], None] | None = None
+        self.dead_letters = 0  # how many there have been
+        self.stopped = False
+        self.capabilities: dict[str, Any] = {}  # what Thespian's actors may require
+        self._cells: dict[int, Cell] = {}
+        self._ready: deque[Cell] = deque()
+        self._turn_planned = False
+        self._serial = WELL_KNOWN_SERIALS
+        self._dead_letter_handlers: list[NodeAddress] = []
+        self._global_names: dict[str, NodeAddress] = {}  # of Thespian's createActor
+
+    # Actors.
+
+    def spawn(self, actor: type[Actor], *arguments: Any, serial: int = 0) -> NodeAddress:
+        """Make a top-level actor, with a well-known ``serial`` or, when 0, with a fresh one."""
+        return self.make(None, actor, arguments, serial=serial).address
+
+    def make(
+        self,
+        parent: Cell | None,
+        actor: type[ThespianActor],
+        arguments: tuple[Any, ...],
+        *,
+        serial: int = 0,
+        requirements: Any = None,
+    ) -> Cell:
+        """Make an actor; what its ``__init__`` raises is raised here."""
+        assert serial == 0 or serial not in self._cells, "a well-known address has one actor"
+        if serial == 0:
+            self._serial += 1
+            serial = self._serial
+        cell = Cell(self, NodeAddress(self.name, self.incarnation, serial), parent, requirements)
+        self._cells[serial] = cell
+        if parent is not None:
+            parent.children[cell.address] = cell
+        try:
+            cell.begin(actor, arguments)
+        except BaseException:
+            cell.drop()
+            if parent is not None:
+                parent.children.pop(cell.address, None)
+            raise
+        return cell
+
+    def create(
+        self, parent: Cell | None, actor: Any, requirements: Any, name: Any, source: Any
+    ) -> NodeAddress:
+        """Make an actor as Thespian's ``createActor`` does: by class or dotted name.
+
+        With a global name, of which the node has each once, the actor that has it is returned.
+        A child that cannot be made has ended: its parent gets a ``ChildActorExited``.
+        """
+        if source:
+            raise NotOfferedError("loading actor sources is not offered yet")
+        cls = actor if isinstance(actor, type) else _class_named(actor)
+        if name in self._global_names:
+            return self._global_names[name]
+        try:
+            if not checkActorCapabilities(cls, self.capabilities, requirements):
+                raise NoCompatibleSystemForActor(cls, "this node has not what is required")
+            owner = None if name else parent
+            address = self.make(owner, cls, (), requirements=requirements).address
+        except Exception as error:
+            if parent is None:
+                raise
+            self.log.warning(
+                "actor could not be made class=%s", cls.__name__, exc_info=error
+            )
+            self._serial += 1
+            address = NodeAddress(self.name, self.incarnation, self._serial)
+            self.deliver(parent.address, ChildActorExited(address), address)
+            return address
+        if name:
+            self._global_names[name] = address
+        return address
+
+    def update_capability(self, name: str, value: Any) -> None:
+        """Set a capability of this node, or take it away with None. Actors that the node no longer
+        suits are asked to exit."""
+        if value is None:
+            self.capabilities.pop(name, None)
+        else:
+            self.capabilities[name] = value
+        for cell in list(self._cells.values()):
+            if not checkActorCapabilities(type(cell.actor), self.capabilities, cell.requirements):
+                self.tell(cell.address, ActorExitRequest(recursive=True))
+
+    def end(self, address: NodeAddress) -> None:
+        """End a top-level actor and all below it at once."""
+        cell = self._cells.get(address.serial)
+        if cell is not None:
+            assert cell.parent is None, "a child is ended by its parent"
+            cell.drop()
+
+    def has(self, address: NodeAddress) -> bool:
+        """Whether this actor of the node is alive."""
+        return address.serial in self._cells and address.incarnation == self.incarnation
+
+    def forget(self, cell: Cell) -> None:
+        """Take a cell that has ended out of the books."""
+        cell.ended = True
+        self._cells.pop(cell.address.serial, None)
+        if cell.address in self._dead_letter_handlers:
+            self._dead_letter_handlers.remove(cell.address)
+        for name, address in list(self._global_names.items()):
+            if address == cell.address:
+                del self._global_names[name]
+
+    # Messages.
+
+    def tell(self, target: NodeAddress, message: Any) -> None:
+        """Send a message from outside any actor, on the loop's thread."""
+        self.deliver(target, message, NodeAddress(self.name, self.incarnation, 0))
+
+    def deliver(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        """Bring a message to an actor of this node, or hand it to the world."""
+        if target.node != self.name:
+            self._transmit(target, message, sender)
+            return
+        cell = self._cells.get(target.serial)
+        if (
+            cell is None
+            or (cell.exiting
+            and type(message) is not ChildActorExited)
+            or target.incarnation not in (self.incarnation, ANY_INCARNATION)
+        ):
+            if not isinstance(message, ActorSystemMessage):
+                self.dead_letter(target, message)
+            return
+        cell.mailbox.append((self._local(message), sender))
+        if not cell.queued:
+            cell.queued = True
+            self._ready.append(cell)
+            self.plan_turn()
+
+    def dead_letter(self, target: NodeAddress, message: Any) -> None:
+        """Account for a message whose actor is not there (any more)."""
+        self.dead_letters += 1
+        for handler in self._dead_letter_handlers:
+            self.deliver(handler, DeadEnvelope(target, message), target)
+
+    def handle_dead_letters(self, handler: NodeAddress, enable: bool) -> None:
+        """Send dead letters to this actor from now on, or no longer."""
+        if handler in self._dead_letter_handlers:
+            self._dead_letter_handlers.remove(handler)
+        if enable:
+            self._dead_letter_handlers.append(handler)
+
+    # Turns.
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> "TimerHandle":
+        """Call back after a delay, as long as the node runs."""
+        return self.loop.call_later(delay_s, self._while_running, callback)
+
+    def _while_running(self, callback: Callable[[], None]) -> None:
+        if not self.stopped:
+            callback()
+
+    def plan_turn(self) -> None:
+        """Make sure that a turn follows: something was sent, or asked of the disk."""
+        if not self._turn_planned:
+            self._turn_planned = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        try:
+            self._run_ready()
+        except Exception as error:  # noqa: BLE001 - the world is broken, and nobody else sees it
+            self.fail(error)
+
+    def _run_ready(self) -> None:
+        ready = self._ready
+        slice_end_s = self.loop.time() + SLICE_S
+        while not self.stopped:
+            while ready:
+                cell = ready.popleft()
+                cell.queued = False
+                cell.run()
+                if cell.mailbox and not cell.queued:
+                    cell.queued = True
+                    ready.append(cell)
+                if self.stopped or (ready and self.loop.time() > slice_end_s):
+                    break
+            self._end_of_turn()
+            if not ready or self.loop.time() > slice_end_s:
+                break
+        self._turn_planned = False
+        if ready and not self.stopped:
+            self.plan_turn()
+
+    # The node's end.
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the node because one of its own actors failed: nothing runs after this."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.log.critical("node failed node=%s error=%r", self.name, error, exc_info=error)
+        self.stop()
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    def stop(self) -> None:
+        """End all actors at once and leave the world. Nothing is handled after this."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self._ready.clear()
+        for cell in list(self._cells.values()):
+            if cell.parent is None:
+                cell.mailbox.clear()
+                cell.drop()
+        self._leave()
+
+    # What a world provides.
+
+    def _transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+        """Send a message to another node, or lose it."""
+        raise NotImplementedError
+
+    def _end_of_turn(self) -> None:
+        """Write what was sent in this turn, then carry out the syncs that were asked for."""
+        raise NotImplementedError
+
+    def _local(self, message: Any) -> Any:
+        """A message as a local actor gets it; a world may prove here that it could travel."""
+        return message
+
+    def _leave(self) -> None:
+        """Close links and files."""
+        raise NotImplementedError
+
+
+def _class_named(name: Any) -> type[ThespianActor]:
+    if not isinstance(name, str) or "." not in name:
+        raise InvalidActorSpecification(name)
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]

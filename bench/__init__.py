@@ -1,0 +1,1 @@
+"""Measurements of Copycat and of its peers on one machine; not part of the wheel."""

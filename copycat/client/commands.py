@@ -1,0 +1,304 @@
+"""Commands: the commands of one session on their way, each applied once and in order (§6.3).
+
+Invariants:
+
+- Sequences are given without a hole, to whole batches, when a batch is sent first; a batch that
+  was sent is resent exactly as it was.
+- A batch is *clean* when every copy that was sent has been refused: then none is on its way. Only
+  a run of clean batches at the end of what is in flight is ever withdrawn; its sequences are
+  given anew. So a sequence never means two different commands to the cluster.
+- Batches complete in the order of their sequences, whatever order the answers come in.
+
+A batch also has *ordinals*, which count commands in the order of their submission and, unlike
+sequences, are never given anew.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from copycat.client.batches import Batch, Packed, earliest_deadline_s, joined, run_that_fits, without
+from copycat.client.deadlines import Deadlines
+from copycat.errors import OutcomeUnknown
+from copycat.protocol.client import CommandsReply, SubmitCommands
+from copycat.types import Index, SessionId
+
+BATCHES_IN_FLIGHT_MAX = 32
+RETRY_FIRST_S = 1.0  # without a refusal or an answer; the link may have lost either
+RETRY_LAST_S = 5.0
+
+Failure = Callable[[], Exception]
+
+
+class CommandBatch(Batch):
+    """Commands that are appended to the log as one.
+
+    Attributes:
+        first_ordinal, last_ordinal: of its commands.
+        first_sequence: 0 before it is sent.
+        message: what is sent, and sent again.
+        copies: sent, and not refused.
+        sent_s: when it was sent first.
+        results: the answer, while answers of earlier batches are missing.
+    """
+
+    __slots__ = (
+        "copies",
+        "first_ordinal",
+        "first_sequence",
+        "last_ordinal",
+        "message",
+        "results",
+        "sent_s",
+    )
+
+    def __init__(self, packed: Packed, first_ordinal: int, last_ordinal: int) -> None:
+        super().__init__(*packed)
+        self.first_ordinal = first_ordinal
+        self.last_ordinal = last_ordinal
+        self.first_sequence = 0
+        self.message: SubmitCommands | None = None
+        self.copies = 0
+        self.sent_s = inf
+        self.results: bytes | None = None
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of its last command."""
+        assert self.message is not None, "a batch has sequences when it is sent"
+        return self.first_sequence + self.message.count - 1
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no copy is on its way and none has been appended."""
+        return self.copies == 0 and self.results is None
+
+
+class Commands:
+    """The commands of one session.
+
+    Attributes:
+        last_ordinal: how many commands have been submitted; goes on over sessions.
+        last_sequence: the last one given.
+        answered_sequence: all responses up to this one have been received.
+        retry_at_s: when to call ``retry``; it may be too early.
+    """
+
+    def __init__(self, send: Callable[[Any], None], deadlines: Deadlines) -> None:
+        self.last_ordinal = 0
+        self.last_sequence = 0
+        self.answered_sequence = 0
+        self.retry_at_s = inf
+        self._send = send
+        self._deadlines = deadlines
+        self._unsent: deque[CommandBatch] = deque()
+        self._in_flight: dict[int, CommandBatch] = {}  # by first sequence, in order
+
+    @property
+    def are_unanswered(self) -> bool:
+        """Whether a command is under way or waits to be."""
+        return bool(self._in_flight or self._unsent)
+
+    def submit(self, packed: Packed) -> None:
+        """Take commands in; ``send_waiting`` sends them."""
+        first = self.last_ordinal + 1
+        self.last_ordinal += len(packed[0])
+        batch = CommandBatch(packed, first, self.last_ordinal)
+        self._unsent.append(batch)
+        self._deadlines.add(batch)
+
+    def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> None:
+        """Send what waits, as far as the window allows; small batches that had to wait go as one."""
+        unsent = self._unsent
+        while unsent and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
+            batch = unsent.popleft() if len(unsent) == 1 else self._next_run()
+            batch.first_sequence = self.last_sequence + 1
+            batch.message = SubmitCommands(
+                session,
+                batch.first_sequence,
+                len(batch.calls),
+                self.answered_sequence,
+                event_index,
+                batch.operations,
+            )
+            batch.sent_s = now_s
+            self.last_sequence = batch.last_sequence
+            self._in_flight[batch.first_sequence] = batch
+            self._send_copy(batch, now_s, RETRY_FIRST_S)
+
+    def _next_run(self) -> CommandBatch:
+        count = run_that_fits(self._unsent)
+        parts = [self._unsent.popleft() for _ in range(count)]
+        if count == 1:
+            return parts[0]
+        batch = CommandBatch(joined(parts), parts[0].first_ordinal, parts[-1].last_ordinal)
+        for part in parts:
+            part.clear()
+        self._deadlines.add(batch)
+        return batch
+
+    def _send_copy(self, batch: CommandBatch, now_s: float, retry_delay_s: float) -> None:
+        batch.copies += 1
+        batch.retry_delay_s = retry_delay_s
+        batch.retry_at_s = now_s + retry_delay_s
+        self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
+        self._send(batch.message)
+
+    # Answers.
+
+    def answered(self, reply: CommandsReply) -> float | None:
+        """Complete what is complete now.
+
+        Returns:
+            When the batch was sent first; None if the answer is not the first one.
+        """
+        batch = self._in_flight.get(reply.first_sequence)
+        if batch is None or batch.results is not None:
+            return None
+        batch.results = reply.results
+        in_flight = self._in_flight
+        for first in list(in_flight) if next(iter(in_flight)) == reply.first_sequence else ():
+            done = in_flight[first]
+            if done.results is None:
+                break
+            del in_flight[first]
+            self.answered_sequence = done.last_sequence
+            done.complete(done.results)
+        return batch.sent_s
+
+    def refused(self, first_sequence: int) -> bool:
+        """Take back one copy of a batch.
+
+        Returns:
+            Whether the batch is in flight and unanswered.
+        """
+        batch = self._in_flight.get(first_sequence)
+        if batch is None or batch.results is not None:
+            return False
+        batch.copies = max(0, batch.copies - 1)
+        return True
+
+    # Sending again.
+
+    def resend(self, now_s: float) -> None:
+        """Send everything unanswered again, in order: there is a new connection."""
+        for batch in self._in_flight.values():
+            if batch.results is None:
+                self._send_copy(batch, now_s, RETRY_FIRST_S)
+
+    def resend_refused(self, now_s: float) -> None:
+        """Send again, in order, what was refused."""
+        for batch in self._in_flight.values():
+            if batch.is_clean:
+                self._send_copy(batch, now_s, batch.retry_delay_s)
+
+    def retry(self, now_s: float) -> None:
+        """Send again what has been unanswered for long, ever more slowly."""
+        self.retry_at_s = inf
+        for batch in self._in_flight.values():
+            if batch.results is not None:
+                continue
+            if batch.retry_at_s <= now_s:
+                self._send_copy(batch, now_s, min(batch.retry_delay_s * 2, RETRY_LAST_S))
+            self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
+
+    # What queries ask.
+
+    def are_numbered_to(self, ordinal: int) -> bool:
+        """Whether no command up to this one waits to be sent."""
+        return not self._unsent or self._unsent[0].first_ordinal > ordinal
+
+    def sequence_at(self, ordinal: int) -> int:
+        """The sequence of the last batch that was submitted up to this command."""
+        for batch in reversed(self._in_flight.values()):
+            if batch.first_ordinal <= ordinal:
+                return batch.last_sequence
+        return self.answered_sequence
+
+    def are_complete_to(self, ordinal: int) -> bool:
+        """Whether nobody waits for a command up to this one."""
+        for batches in (self._in_flight.values(), self._unsent):
+            for batch in batches:
+                if batch.first_ordinal > ordinal:
+                    break
+                if batch.is_open:
+                    return False
+        return True
+
+    # Failures.
+
+    def expire(self, batch: CommandBatch, now_s: float, not_applied: Failure) -> bool:
+        """End the calls of a batch whose deadline has passed.
+
+        They are withdrawn, with ``not_applied``, if that is certain; else they may still happen:
+        their batch goes on.
+
+        Returns:
+            Whether sequences were taken back.
+        """
+        places = batch.expired(now_s)
+        withdrawn = bool(places and batch.first_sequence and self._is_clean_from(batch))
+        if withdrawn:
+            self._withdraw_from(batch)
+        for place in places:
+            call = batch.calls[place]
+            assert call is not None, "an open call expires"
+            call.fail(
+                OutcomeUnknown("no answer came in time: the command may have been applied, or be")
+                if batch.first_sequence
+                else not_applied()
+            )
+            batch.calls[place] = None
+        if places and not batch.first_sequence:
+            batch = self._without_failed(batch)
+        batch.deadline_s = earliest_deadline_s(batch.calls)
+        self._deadlines.add(batch)
+        return withdrawn
+
+    def _is_clean_from(self, batch: CommandBatch) -> bool:
+        return all(
+            later.is_clean
+            for later in self._in_flight.values()
+            if later.first_sequence >= batch.first_sequence
+        )
+
+    def _withdraw_from(self, batch: CommandBatch) -> None:
+        """Take back the sequences of this batch and of all after it."""
+        first = batch.first_sequence
+        self.last_sequence = first - 1
+        for sequence in [at for at in reversed(self._in_flight) if at >= first]:
+            withdrawn = self._in_flight.pop(sequence)
+            withdrawn.first_sequence = 0
+            withdrawn.message = None
+            withdrawn.retry_at_s = withdrawn.sent_s = inf
+            self._unsent.appendleft(withdrawn)
+        for withdrawn in list(self._unsent):
+            if withdrawn is not batch and not all(withdrawn.calls):
+                self._deadlines.add(self._without_failed(withdrawn))
+
+    def _without_failed(self, batch: CommandBatch) -> CommandBatch:
+        """Put in the place of an unsent batch what is open of it."""
+        place = self._unsent.index(batch)
+        failed = [place for place, call in enumerate(batch.calls) if call is None]
+        rest = CommandBatch(without(batch, failed), batch.first_ordinal, batch.last_ordinal)
+        batch.clear()
+        if rest.calls:
+            self._unsent[place] = rest
+        else:
+            del self._unsent[place]
+        return rest
+
+    def lose(self, unsent: Failure, sent: Failure) -> None:
+        """The session is gone: end all calls, and number the next ones from 1."""
+        for batch in self._in_flight.values():
+            if batch.results is not None:
+                batch.complete(batch.results)
+            else:
+                batch.fail(unsent if batch.is_clean else sent)
+        for batch in self._unsent:
+            batch.fail(unsent)
+        self._in_flight.clear()
+        self._unsent.clear()
+        self.last_sequence = self.answered_sequence = 0
+        self.retry_at_s = inf

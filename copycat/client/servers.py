@@ -1,0 +1,229 @@
+"""Servers: which endpoints a session dials, which servers it reaches, and which one it uses.
+
+Sessions on one node share its links: ``SharedLinks`` knows what is up and hangs up an endpoint
+when no session wants it any more. ``Servers`` is one session's own view and choice.
+"""
+
+from math import inf
+from typing import Literal
+
+from copycat.actors.environment import (
+    Links,
+    NodeConnected,
+    NodeDisconnected,
+    NodeUnreachable,
+)
+
+ServerSelection = Literal["leader", "any"]
+
+DIAL_NEXT_AFTER_S = 0.25  # an endpoint that says nothing for so long does not hold up the next
+DOUBT_S = 10.0  # how long a server that failed us is the last choice
+
+
+class SharedLinks:
+    """The links of one node, and how many sessions want each.
+
+    Attributes:
+        up: the servers that are connected, by name, with the endpoint that was dialled.
+        failures: why an endpoint is not connected, in one line.
+    """
+
+    def __init__(self) -> None:
+        self.up: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+        self._wishes: dict[str, int] = {}
+
+    def want(self, links: Links, endpoint: str) -> None:
+        """One more session wants to be connected to this endpoint."""
+        self._wishes[endpoint] = self._wishes.get(endpoint, 0) + 1
+        links.dial(endpoint)
+
+    def drop(self, links: Links, endpoint: str) -> None:
+        """One session fewer wants it."""
+        left = self._wishes[endpoint] - 1
+        if left:
+            self._wishes[endpoint] = left
+        else:
+            del self._wishes[endpoint]
+            self.failures.pop(endpoint, None)
+            links.hang_up(endpoint)
+
+    def connected(self, notice: NodeConnected) -> None:
+        """A link to a server is up. Every session may say so."""
+        self.up[notice.node] = notice.endpoint
+        self.failures.pop(notice.endpoint, None)
+
+    def disconnected(self, notice: NodeDisconnected) -> None:
+        """A link is gone."""
+        if self.up.get(notice.node) == notice.endpoint:
+            del self.up[notice.node]
+            self.failures[notice.endpoint] = notice.reason
+
+    def unreachable(self, notice: NodeUnreachable) -> None:
+        """An endpoint could not be reached; it is tried again by the runtime."""
+        self.failures[notice.endpoint] = notice.reason
+
+
+class Servers:
+    """The servers of a cluster as one session knows them.
+
+    Attributes:
+        dial_at_s: when to call ``dial_next``; ``inf`` if nothing is left to be dialled.
+    """
+
+    def __init__(
+        self,
+        endpoints: tuple[str, ...],
+        selection: ServerSelection,
+        shared: SharedLinks,
+        links: Links,
+    ) -> None:
+        self.dial_at_s = inf
+        self._given = endpoints
+        self._members: tuple[str, ...] = ()  # as the servers themselves call them
+        self._selection = selection
+        self._shared = shared
+        self._links = links
+        self._dialled: dict[str, None] = {}
+        self._doubted_at_s: dict[str, float] = {}  # by name of the server
+        self._leader = ""  # its endpoint
+        self._leader_term = 0
+
+    # Dialling.
+
+    def dial_next(self, now_s: float) -> None:
+        """Dial the next endpoint in the order in which they were given, then the members."""
+        left = [e for e in (*self._given, *self._members) if e not in self._dialled]
+        self.dial_at_s = now_s + DIAL_NEXT_AFTER_S if len(left) > 1 else inf
+        if left:
+            self._dial(left[0])
+
+    def _dial(self, endpoint: str) -> None:
+        if endpoint not in self._dialled:
+            self._dialled[endpoint] = None
+            self._shared.want(self._links, endpoint)
+
+    def hang_up(self, endpoint: str) -> None:
+        """Give an endpoint up, as far as this session is concerned."""
+        if endpoint in self._dialled:
+            del self._dialled[endpoint]
+            self._shared.drop(self._links, endpoint)
+
+    def learn(self, members: tuple[str, ...], using: str) -> None:
+        """Stand ready to move: dial all members, by the names that the servers themselves use.
+
+        Args:
+            members: endpoints of the servers; none leaves things as they are.
+            using: the server in use. Its link stays, by whatever name it was dialled.
+        """
+        if not members:
+            return
+        self._members = members
+        for endpoint in list(self._dialled):
+            if endpoint not in members and endpoint != self._shared.up.get(using):
+                self.hang_up(endpoint)
+        for endpoint in members:
+            self._dial(endpoint)
+        self.dial_at_s = inf
+
+    # News of links.
+
+    def unreachable(self, notice: NodeUnreachable, now_s: float) -> None:
+        """An endpoint could not be reached: the next one is due."""
+        self._shared.unreachable(notice)
+        if notice.refused and notice.endpoint in self._members and self._uses_other_name():
+            # This is the server we reach by another name, as "localhost" is: one link will do.
+            self.hang_up(notice.endpoint)
+        elif self.dial_at_s != inf and not self._shared.up:
+            self.dial_at_s = now_s
+
+    def _uses_other_name(self) -> bool:
+        return any(endpoint not in self._members for endpoint in self._shared.up.values())
+
+    def disconnected(self, notice: NodeDisconnected) -> None:
+        """A link is gone; with the last one all names of servers count again."""
+        self._shared.disconnected(notice)
+        if not self._shared.up:
+            for endpoint in (*self._members, *self._given) if self._members else ():
+                self._dial(endpoint)
+
+    # The choice.
+
+    def choose(self, now_s: float) -> str:
+        """The name of the best server that is connected, or ""."""
+        up = self._shared.up
+        if not up:
+            return ""
+        order = list(dict.fromkeys((*self._given, *self._members)))
+        worst = len(order)
+
+        def rank(name: str) -> tuple[float, bool, int]:
+            doubted_s = self._doubted_at_s.get(name, -inf)
+            endpoint = up[name]
+            return (
+                doubted_s if now_s - doubted_s < DOUBT_S else -inf,
+                not (self._selection == "leader" and endpoint == self._leader),
+                order.index(endpoint) if endpoint in order else worst,
+            )
+
+        return min(up, key=rank)
+
+    def doubt(self, name: str, now_s: float) -> None:
+        """A server did not do what it should: prefer others for a while."""
+        self._doubted_at_s[name] = now_s
+
+    def leader_changed(self, endpoint: str, term: int) -> bool:
+        """Note who leads.
+
+        Args:
+            endpoint: the leader's, or "" when none is known.
+            term: news of an older term are ignored.
+
+        Returns:
+            Whether these are news and name a leader.
+        """
+        if term < self._leader_term or (term == self._leader_term and not endpoint):
+            return False
+        if term > self._leader_term:
+            name = next((name for name, at in self._shared.up.items() if at == endpoint), "")
+            self._doubted_at_s.pop(name, None)
+        self._leader, self._leader_term = endpoint, term
+        if endpoint and self._selection == "leader":
+            self._dial(endpoint)
+        return bool(endpoint)
+
+    def better_than(self, using: str, now_s: float) -> str:
+        """The server to move to from the one in use, or "": the leader, if that is the wish."""
+        if self._selection == "any" or not self._leader:
+            return ""
+        best = self.choose(now_s)
+        is_leader = self._shared.up.get(best) == self._leader
+        return best if best != using and is_leader else ""
+
+    def causes(self, said: str) -> tuple[tuple[str, str], ...]:
+        """What is known of every endpoint.
+
+        Args:
+            said: what the server in use said last, or "".
+        """
+        up = {endpoint: name for name, endpoint in self._shared.up.items()}
+        return tuple(
+            (
+                endpoint,
+                f"connected to {up[endpoint]}"
+                if endpoint in up
+                else self._shared.failures.get(endpoint, "no answer yet"),
+            )
+            for endpoint in self._dialled
+        ) + ((("the server in use", said),) if said else ())
+
+    @property
+    def are_reached(self) -> bool:
+        """Whether a server is connected."""
+        return bool(self._shared.up)
+
+    def close(self) -> None:
+        """Let go of all links."""
+        for endpoint in list(self._dialled):
+            self.hang_up(endpoint)
+        self.dial_at_s = inf

@@ -1,0 +1,1 @@
+"""The shell: everything that is typed and shown in a terminal."""

@@ -1,0 +1,1 @@
+"""The dashboard: a cluster at a glance, drawn in the terminal."""

@@ -1,0 +1,187 @@
+"""StateMachine: what a resource is on every server, and how its operations are declared.
+
+A state machine is deterministic: equal commands in equal order leave equal state on every
+server. So a method takes all it needs from its arguments, from ``self`` and from the
+``Commit``: never from a clock, from chance, from the network, or from the order of a set.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
+
+from copycat.actors.codec import encode
+
+F = TypeVar("F", bound=Callable[..., Any])
+Timer = int
+"""Names one scheduled call of one resource, for ``Commit.cancel``."""
+
+
+class Commit:
+    """One committed command, or a timer that came due, as a method of a state machine sees it.
+
+    Attributes:
+        index: the command's place in the log; for a timer, of the batch it came due before.
+        log_time_s: elapsed log time in seconds: the same on every server, never goes back,
+            stands still while there is no leader. Not a wall-clock time.
+        session: who submitted the command; for a timer, who submitted the command that
+            scheduled it. 0 when there is none.
+    """
+
+    __slots__ = ("_effects", "_owner", "index", "log_time_s", "session")
+
+    def __init__(
+        self, index: int, log_time_s: float, session: int, owner: "Scheduler", effects: list[Any]
+    ) -> None:
+        self.index = index
+        self.log_time_s = log_time_s
+        self.session = session
+        self._owner = owner
+        self._effects = effects
+
+    def publish(self, session: int, event: str, *values: Any) -> None:
+        """Send an event to a session: it is delivered once and in order, or the session ends.
+
+        Args:
+            session: to whom; a session that has ended is skipped.
+            event: the event's name, which the handle's listener is told.
+            values: what the codec carries: None, bool, int, float, str, bytes, list, dict.
+
+        Raises:
+            CodecError: a value is of another kind.
+        """
+        self._effects.append(Publication(session, encode([self._owner.resource, event, values])))
+
+    def schedule(self, delay_s: float, method: Callable[..., None], *values: Any) -> Timer:
+        """Call ``method(commit, *values)`` of this machine when log time has moved by ``delay_s``.
+
+        Args:
+            delay_s: 0 or more.
+            method: a bound method of this machine, named by its name in the log's state.
+            values: as for ``publish``.
+
+        Returns:
+            What ``cancel`` takes.
+        """
+        assert delay_s >= 0, "a timer is due in the future"
+        timer = self._owner.draw_timer()
+        due_us = round((self.log_time_s + delay_s) * 1_000_000)
+        self._effects.append(
+            Scheduling(
+                self._owner.resource, timer, due_us, method.__name__, values, self.session
+            )
+        )
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        """Forget a scheduled call; one that was called or cancelled already is ignored."""
+        self._effects.append(Cancellation(timer))
+
+
+class Scheduler(Protocol):
+    """The resource that a commit belongs to."""
+
+    resource: int
+
+    def draw_timer(self) -> Timer:
+        """Number a timer; never the same twice in the life of the resource."""
+        ...
+
+
+class Publication:
+    """An effect of a command: an event for a session."""
+
+    __slots__ = ("event", "session")
+
+    def __init__(self, session: int, event: bytes) -> None:
+        self.session = session
+        self.event = event  # the codec's [resource, event, values]
+
+
+class Scheduling:
+    """An effect of a command: a call that is due later."""
+
+    __slots__ = ("due_us", "method", "resource", "session", "timer", "values")
+
+    def __init__(
+        self,
+        resource: int,
+        timer: Timer,
+        due_us: int,
+        method: str,
+        values: tuple[Any, ...],
+        session: int,
+    ) -> None:
+        self.resource = resource
+        self.timer = timer
+        self.due_us = due_us
+        self.method = method
+        self.values = values
+        self.session = session
+
+
+class Cancellation:
+    """An effect of a command: a scheduled call that is no longer wanted."""
+
+    __slots__ = ("timer",)
+
+    def __init__(self, timer: Timer) -> None:
+        self.timer = timer
+
+
+class StateMachine:
+    """The replicated side of a resource; subclass it and declare methods.
+
+    A method marked ``@command`` takes a ``Commit`` and the operation's arguments, may change the
+    state, publish and schedule; its return value is the answer. One marked ``@query`` takes only
+    the arguments and changes nothing. An exception is the operation's result.
+    """
+
+    version: ClassVar[int] = 1
+    """Raise it when the meaning of an operation changes; servers must agree on it."""
+
+    def session_ended(self, commit: Commit, session: int) -> None:
+        """Called when a session that has used this resource closed or expired."""
+
+
+def command(method: F) -> F:
+    """Mark a method ``(self, commit, *arguments)`` as an operation that changes the state."""
+    method.__operation__ = "command"  # type: ignore[attr-defined]
+    return method
+
+
+def query(method: F) -> F:
+    """Mark a method ``(self, *arguments)`` as an operation that only reads."""
+    method.__operation__ = "query"  # type: ignore[attr-defined]
+    return method
+
+
+class Operation:
+    """One declared operation of a class of state machines."""
+
+    __slots__ = ("call", "kind", "name", "signature")
+
+    def __init__(self, name: str, kind: Literal["command", "query"], call: Callable[..., Any]):
+        self.name = name
+        self.kind = kind
+        self.call = call
+        self.signature = inspect.signature(call)
+
+    def fits(self, arguments: list[Any]) -> bool:
+        """Whether the method can be called with these arguments at all."""
+        before = (None, None) if self.kind == "command" else (None,)
+        try:
+            self.signature.bind(*before, *arguments)
+        except TypeError:
+            return False
+        return True
+
+
+def operations_of(machine: type[StateMachine]) -> dict[str, Operation]:
+    """The operations that a class declares or inherits, by name."""
+    found: dict[str, Operation] = {}
+    for owner in reversed(machine.__mro__):
+        for name, method in vars(owner).items():
+            kind = getattr(method, "__operation__", None)
+            if kind is not None:
+                found[name] = Operation(name, cast("Literal['command', 'query']", kind), method)
+    return found

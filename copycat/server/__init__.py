@@ -1,0 +1,1 @@
+"""The server: Raft, sessions and resources over one replicated log."""

@@ -1,0 +1,287 @@
+"""The Applier: committed batches become state, in log order, the same on every server.
+
+It is the parent of all sessions and resources and *steps* them, so replicated work has one order
+that no mailbox can change. Before a batch is applied, what is due at its log time fires.
+
+Invariant: ``applied_index`` is the end of a batch and never above the commit index.
+"""
+
+from typing import Any
+
+from copycat.actors import Actor, NodeAddress
+from copycat.actors.codec import decode
+from copycat.errors import ConfigurationError
+from copycat.machine import Catalog
+from copycat.machine.state_machine import Publication, Scheduling
+from copycat.protocol.client import CommandsReply, KeepAliveReply, SessionEnded
+from copycat.server.due import DueQueue
+from copycat.server.operations import Router
+from copycat.server.progress import Attachments, Progress
+from copycat.server.reading import ReadQueue
+from copycat.server.resource import Resource
+from copycat.server.session import Session
+from copycat.server.steps import (
+    Advance,
+    AnswerAgain,
+    CommandsAnswered,
+    CommandsArrived,
+    Contact,
+    Ending,
+    EndSession,
+    EventsAfter,
+    EventsPublished,
+    FireTimer,
+    Proceed,
+    Reached,
+    ReplayEvents,
+    ResourceOpened,
+    RunReads,
+    SessionOpened,
+)
+from copycat.storage.batch import Batch, BatchKind
+from copycat.storage.log import Log
+from copycat.types import Index, ResourceId, SessionId
+
+SLICE_S = 0.010
+
+
+class Applier(Actor):
+    """Applies what is committed and answers who waits for it on this server."""
+
+    fail_stop = True
+
+    def __init__(
+        self,
+        server: NodeAddress,
+        log: Log,
+        catalog: Catalog,
+        progress: Progress,
+        attachments: Attachments,
+    ) -> None:
+        self._server = server
+        self._log = log
+        self._catalog = catalog
+        self._progress = progress
+        self._attachments = attachments
+        self._commit_index: Index = 0
+        self._proceeding = False
+        self._due = DueQueue()
+        self._sessions: dict[SessionId, NodeAddress] = {}
+        self._nonces: dict[bytes, SessionId] = {}
+        self._nonce_of: dict[SessionId, bytes] = {}
+        self._names: dict[str, tuple[ResourceId, str, int]] = {}
+        self._router = Router(self)
+        self._reads = ReadQueue(self, progress, self._router)
+        self._published: dict[SessionId, list[bytes]] = {}  # by the batch that is being applied
+        self._effects: list[Any] = []
+        self._apply = {
+            BatchKind.NO_OP: self._apply_no_op,
+            BatchKind.TICK: self._apply_nothing,
+            BatchKind.COMMANDS: self._apply_commands,
+            BatchKind.OPEN_SESSION: self._apply_open_session,
+            BatchKind.CLOSE_SESSION: self._apply_close_session,
+            BatchKind.KEEP_ALIVE: self._apply_keep_alive,
+            BatchKind.OPEN_RESOURCE: self._apply_open_resource,
+        }
+
+    # Messages.
+
+    def advance(self, message: Advance, sender: NodeAddress) -> None:
+        """Apply up to a new commit index."""
+        assert message.commit_index >= self._commit_index, "the commit index never goes back"
+        self._commit_index = message.commit_index
+        if not self._proceeding:
+            self._work()
+
+    def proceed(self, message: Proceed, sender: NodeAddress) -> None:
+        """Apply the rest."""
+        self._proceeding = False
+        self._work()
+
+    def run_reads(self, message: RunReads, sender: NodeAddress) -> None:
+        """Run reads now, or when what they must see has been applied."""
+        for read in message.reads:
+            self._reads.add(read, message.index)
+        self._reads.run_ready(self._sessions, self._attachments)
+
+    def answer_again(self, message: AnswerAgain, sender: NodeAddress) -> None:
+        """Repeat an answer that the client has not received."""
+        session = self._sessions.get(message.session)
+        if session is None:
+            self.send(message.connection, SessionEnded(message.session, True))
+            return
+        first = message.first_sequence
+        answer = self.step(session, CommandsArrived(first, first))
+        assert answer is not None, "only applied commands are answered again"
+        if answer:
+            self.send(message.connection, CommandsReply(message.session, first, *answer))
+
+    def replay_events(self, message: ReplayEvents, sender: NodeAddress) -> None:
+        """Send the events again that a client misses."""
+        session = self._sessions.get(message.session)
+        if session is not None:
+            for events in self.step(session, EventsAfter(message.event_index)):
+                self.send(message.connection, events)
+
+    # Applying.
+
+    def _work(self) -> None:
+        progress, log = self._progress, self._log
+        clock = self.environment.clock
+        end_s = clock.monotonic_s() + SLICE_S
+        while progress.applied_index < self._commit_index:
+            self._apply_batch(log.batch_at(progress.applied_index + 1))
+            if clock.monotonic_s() > end_s and progress.applied_index < self._commit_index:
+                self._proceeding = True
+                self.send(self.address, Proceed())
+                break
+        progress.next_due_us = self._due.next_due_us()
+        self._reads.run_ready(self._sessions, self._attachments)
+        if progress.wanted_index is not None and progress.applied_index >= progress.wanted_index:
+            progress.wanted_index = None
+            self.send(self._server, Reached())
+
+    def _apply_batch(self, batch: Batch) -> None:
+        assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
+        if batch.kind == BatchKind.NO_OP:
+            self._renew_sessions(batch.log_time_us)
+        elif batch.session in self._sessions:
+            self._contact(batch)
+        self._fire_due(batch.log_time_us, batch.base_index)
+        answer = self._apply[batch.kind](batch)
+        self._progress.applied_index = batch.last_index
+        if self._published:
+            self._publish(batch.last_index)
+        if answer is not None:
+            connection = self._attachments.sessions.get(batch.session)
+            if connection is not None:
+                self.send(connection, answer)
+
+    def _apply_nothing(self, batch: Batch) -> None:
+        """A tick only lets log time pass."""
+
+    def _apply_no_op(self, batch: Batch) -> None:
+        """A new leader's first batch; the sessions have been renewed already."""
+
+    def _apply_commands(self, batch: Batch) -> CommandsReply | None:
+        session = self._sessions.get(batch.session)
+        if session is None:
+            return None  # it had ended; the same on every server
+        first, last = batch.first_sequence, batch.first_sequence + batch.count - 1
+        answer = self.step(session, CommandsArrived(first, last))
+        if answer is None:
+            results, resources = self._router.apply(batch, self._effects)
+            self._settle_effects(batch.base_index)
+            self.step(session, CommandsAnswered(first, last, batch.base_index, results, resources))
+            self._progress.sequences[batch.session] = last
+            self._progress.commands_applied += batch.count
+            answer = (batch.base_index, results)
+        return CommandsReply(batch.session, first, *answer) if answer else None
+
+    def _apply_open_session(self, batch: Batch) -> None:
+        nonce, client, timeout_ms = decode(batch.operations)
+        session = self._nonces.get(nonce)
+        if session is None:
+            session = batch.base_index
+            address = self.spawn(Session, session, nonce, client, timeout_ms * 1000)
+            self._sessions[session] = address
+            self._nonces[nonce] = session
+            self._nonce_of[session] = nonce
+            self._progress.sequences[session] = 0
+            self._due.set_session(session, self.step(address, Contact(batch.log_time_us, 0, 0)))
+        connection = self._attachments.opening.pop(nonce, None)
+        if connection is not None:
+            self._attachments.sessions[session] = connection
+            self.send(connection, SessionOpened(nonce, session, timeout_ms))
+
+    def _apply_close_session(self, batch: Batch) -> None:
+        if batch.session in self._sessions:
+            self._end_session(batch.session, batch.base_index, batch.log_time_us, expired=False)
+
+    def _apply_keep_alive(self, batch: Batch) -> KeepAliveReply | None:
+        return KeepAliveReply(batch.session) if batch.session in self._sessions else None
+
+    def _apply_open_resource(self, batch: Batch) -> ResourceOpened | None:
+        name, kind, version = decode(batch.operations)
+        if batch.session not in self._sessions:
+            return None
+        known = self._names.get(name)
+        if known is None:
+            known = self._make_resource(batch.base_index, name, kind, version)
+        resource, known_kind, known_version = known
+        if (kind, version) == (known_kind, known_version):
+            return ResourceOpened(batch.session, batch.first_sequence, resource, "")
+        text = f"{name!r} is a {known_kind} of version {known_version}"
+        return ResourceOpened(batch.session, batch.first_sequence, 0, text)
+
+    def _make_resource(
+        self, index: Index, name: str, kind: str, version: int
+    ) -> tuple[ResourceId, str, int]:
+        machine = self._catalog.get(kind)
+        if machine is None or machine.version != version:
+            raise ConfigurationError(
+                f"the log opens a resource of type {kind} version {version}, which this server"
+                " does not have: install the package that provides it and start again;"
+                " nothing is lost"
+            )
+        self._router.resources[index] = self.spawn(Resource, index, kind, machine)
+        self._names[name] = (index, kind, version)
+        self._progress.resources[index] = (name, kind)
+        return self._names[name]
+
+    # Time, ends and effects.
+
+    def _contact(self, batch: Batch) -> None:
+        contact = Contact(batch.log_time_us, batch.response_sequence, batch.event_index)
+        due_us = self.step(self._sessions[batch.session], contact)
+        self._due.set_session(batch.session, due_us)
+
+    def _renew_sessions(self, log_time_us: int) -> None:
+        for session, address in self._sessions.items():
+            self._due.set_session(session, self.step(address, Contact(log_time_us, 0, 0)))
+
+    def _fire_due(self, log_time_us: int, index: Index) -> None:
+        while (entry := self._due.pop(log_time_us)) is not None:
+            due_us, session, timer, resource = entry
+            if resource == 0:
+                self._end_session(session, index, due_us, expired=True)
+            elif resource in self._router.resources:
+                fire = FireTimer(index, due_us, timer, self._effects)
+                self.step(self._router.resources[resource], fire)
+                self._settle_effects(index)
+
+    def _end_session(
+        self, session: SessionId, index: Index, log_time_us: int, *, expired: bool
+    ) -> None:
+        address = self._sessions.pop(session)
+        del self._nonces[self._nonce_of.pop(session)]
+        del self._progress.sequences[session]
+        self._due.drop_session(session)
+        for resource in self.step(address, Ending()):
+            end = EndSession(index, log_time_us, session, self._effects)
+            self.step(self._router.resources[resource], end)
+            self._settle_effects(index)
+        self.end(address)
+        self._published.pop(session, None)
+        connection = self._attachments.sessions.pop(session, None)
+        if connection is not None:
+            self.send(connection, SessionEnded(session, expired))
+
+    def _settle_effects(self, index: Index) -> None:
+        """Sort what machines asked for: events to their sessions, timers into the queue."""
+        for effect in self._effects:
+            if type(effect) is Publication:
+                if effect.session in self._sessions:
+                    self._published.setdefault(effect.session, []).append(effect.event)
+            elif type(effect) is Scheduling:
+                self._due.add_timer(effect.due_us, index, effect.timer, effect.resource)
+        self._effects.clear()
+
+    def _publish(self, index: Index) -> None:
+        """Queue the events of one batch in their sessions and send those that belong here."""
+        published, self._published = self._published, {}
+        for session, events in published.items():
+            queued = self.step(self._sessions[session], EventsPublished(index, tuple(events)))
+            connection = self._attachments.sessions.get(session)
+            if connection is not None:
+                self.send(connection, queued)

@@ -1,0 +1,157 @@
+"""Membership: who this server is, who the others are, and whether those who call are they.
+
+The first start needs all servers up once: nobody takes part before everybody's id is known and
+written down. After that a known name with another id is a server that was wiped (or a second one),
+and it is refused: it has forgotten its votes and what it acknowledged.
+"""
+
+from typing import TYPE_CHECKING
+
+from copycat.actors.environment import Disk, Identity, NodeConnected, NodeUnreachable
+from copycat.errors import ConfigurationError, IdentityRefused
+from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+
+if TYPE_CHECKING:
+    from copycat.server.peers import Peer
+    from copycat.server.server import Server
+
+ANOTHER_IDENTITY = "another server is known by this name"
+"""How a refusal begins that a server must not survive."""
+
+
+class Membership:
+    """The identity of this server and the founding configuration of its cluster."""
+
+    def __init__(self, server: "Server", disk: Disk) -> None:
+        self._server = server
+        self.identity = ServerIdentity(disk)
+        self.configuration = ClusterConfiguration(disk)
+        self.files = (self.identity, self.configuration)
+        self._dialled = False
+        self._taking_part = False
+        options = server.options
+        if self.identity.server_id == 0:
+            if server.log.last_index or server.ballot.term or self.configuration.cluster_id:
+                raise ConfigurationError(
+                    "the data directory has a log but no identity: restore the file 'identity',"
+                    " or start with an empty directory under a new name"
+                )
+            self.identity.establish(options.name, server.environment.random.getrandbits(64) or 1)
+        elif self.identity.name != options.name:
+            raise ConfigurationError(
+                f"the data directory belongs to server {self.identity.name!r}, and this server was"
+                f" told to be {options.name!r}: use its own directory, or its own name"
+            )
+        self._compare_names()
+        for file in self.files:
+            file.start_sync(server.address)
+        self.disk_done()
+
+    @property
+    def established(self) -> bool:
+        """Whether it is known, and durable, who the servers of the cluster are."""
+        return self._taking_part
+
+    def name_of(self, server_id: int) -> str | None:
+        """The name of a member; None when the id is not a member's."""
+        for name, member in self.configuration.servers:
+            if member == server_id:
+                return name
+        return None
+
+    def _compare_names(self) -> None:
+        stored = sorted(name for name, _ in self.configuration.servers)
+        told = sorted(self._server.options.peers)
+        if stored and stored != told:
+            raise ConfigurationError(
+                f"the cluster was founded by {', '.join(stored)}, and this server was told that it"
+                f" is {', '.join(told)}: give the peers it has; nothing was changed"
+            )
+        for name, server_id in self.configuration.servers:
+            if name in self._server.peers:
+                self._server.peers[name].server_id = server_id
+
+    def disk_done(self) -> None:
+        """Go on when identity or configuration have become durable."""
+        identity, configuration = self.files
+        if identity.durable == identity.written and not self._dialled:
+            self._dialled = True
+            self._introduce()
+            for peer in self._server.peers.values():
+                self._server.environment.links.dial(peer.endpoint)
+            self._found_if_complete()
+        if (
+            configuration.cluster_id
+            and configuration.durable == configuration.written
+            and self._dialled
+            and not self._taking_part
+        ):
+            self._taking_part = True
+            self._introduce()
+            self._server.note("info", f"member of cluster {configuration.cluster_id:016x}")
+            self._server.become_follower()
+
+    def _introduce(self) -> None:
+        cluster_id = self.configuration.cluster_id
+        self._server.environment.links.introduce(
+            Identity(
+                name=self._server.options.name,
+                cluster_id=cluster_id,
+                node_id=self.identity.server_id,
+                offers=self._server.offers,
+            )
+        )
+
+    def _found_if_complete(self) -> None:
+        """Write down who the servers are, once every one has said its id."""
+        peers = self._server.peers.values()
+        if self.configuration.cluster_id or not all(peer.server_id for peer in peers):
+            return
+        ids = {self.identity.server_id, *(peer.server_id for peer in peers)}
+        assert len(ids) == len(peers) + 1, "servers draw different ids"
+        self.configuration.establish(
+            [
+                (self._server.options.name, self.identity.server_id),
+                *((peer.name, peer.server_id) for peer in peers),
+            ]
+        )
+        self.configuration.start_sync(self._server.address)
+
+    # Who calls.
+
+    def peer_connected(self, peer: "Peer", link: NodeConnected) -> bool:
+        """Whether the node that calls itself by a member's name is that member."""
+        if link.node_id == 0:
+            self._server.environment.links.refuse(link.node, "it has not said its server id yet")
+            return False
+        if peer.server_id not in (0, link.node_id):
+            text = (
+                f"{ANOTHER_IDENTITY}: {peer.name} has id {peer.server_id:016x} in cluster"
+                f" {self.configuration.cluster_id:016x}, and this one says {link.node_id:016x};"
+                " its data directory was wiped or belongs to another cluster"
+            )
+            self._server.note("warning", f"refused {link.node}: {text}")
+            self._server.environment.links.refuse(link.node, text)
+            return False
+        if peer.server_id == 0:
+            peer.server_id = link.node_id
+            self._found_if_complete()
+        return True
+
+    def stranger_connected(self, link: NodeConnected) -> None:
+        """A node that is no peer: a client, or a server that thinks it belongs here."""
+        if link.node_id == 0:
+            return
+        members = ", ".join(self._server.options.peers)
+        text = f"{link.node} is not one of the servers {members}"
+        self._server.note("warning", f"refused a server: {text}")
+        self._server.environment.links.refuse(link.node, text)
+
+    def refused(self, link: NodeUnreachable) -> None:
+        """A peer will not talk to this server; as a wiped one it must stop."""
+        self._server.note("warning", f"{link.endpoint} refused this server: {link.reason}")
+        if ANOTHER_IDENTITY in link.reason and not self._taking_part:
+            raise IdentityRefused(
+                f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
+                " A server that lost its data must not come back under its old name"
+            )

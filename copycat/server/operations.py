@@ -1,0 +1,116 @@
+"""Operations of a batch find their resources: decoding, routing in runs, and one encoded answer."""
+
+from typing import Any
+
+from copycat.actors import Actor, NodeAddress
+from copycat.actors.codec import CodecError, decode, encode
+from copycat.server.resource import Failure
+from copycat.server.steps import AnswerQueries, ApplyOperations
+from copycat.storage.batch import Batch
+from copycat.types import ResourceId
+
+UNDECODABLE = ("Undecodable", "the operation cannot be decoded")
+UNKNOWN_RESOURCE = ("UnknownResource", "there is no such resource")
+UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
+
+
+class Router:
+    """The resources of one server, and the way of operations to them.
+
+    Attributes:
+        resources: the actor of each resource.
+    """
+
+    def __init__(self, applier: Actor) -> None:
+        self._applier = applier
+        self.resources: dict[ResourceId, NodeAddress] = {}
+
+    def apply(self, batch: Batch, effects: list[Any]) -> tuple[bytes, tuple[ResourceId, ...]]:
+        """Apply a batch of commands; returns the encoded results and the resources it was for."""
+        operations = _decoded(batch.operations, batch.count)
+        if operations is None:
+            return _all_failed(batch.count, UNDECODABLE), ()
+        values: list[Any] = []
+        failures: list[Failure] = []
+        touched: dict[ResourceId, None] = {}
+        for start, end, resource in _runs(operations):
+            run = operations if end - start == batch.count else operations[start:end]
+            target = self.resources.get(resource)
+            if target is None:
+                values += [None] * len(run)
+                failures += [(offset, *UNKNOWN_RESOURCE) for offset in range(start, end)]
+                continue
+            touched[resource] = None
+            step = ApplyOperations(
+                batch.base_index + start, batch.log_time_us, batch.session, run, effects
+            )
+            run_values, run_failures = self._applier.step(target, step)
+            values += run_values
+            failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
+        return _encoded(values, failures), tuple(touched)
+
+    def answer(self, operations_bytes: bytes, count: int) -> bytes:
+        """Run queries; returns the encoded results."""
+        operations = _decoded(operations_bytes, count)
+        if operations is None:
+            return _all_failed(count, UNDECODABLE)
+        values: list[Any] = []
+        failures: list[Failure] = []
+        for start, end, resource in _runs(operations):
+            run = operations if end - start == count else operations[start:end]
+            target = self.resources.get(resource)
+            if target is None:
+                values += [None] * len(run)
+                failures += [(offset, *UNKNOWN_RESOURCE) for offset in range(start, end)]
+                continue
+            run_values, run_failures = self._applier.step(target, AnswerQueries(run))
+            values += run_values
+            failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
+        return _encoded(values, failures)
+
+
+def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:
+    try:
+        operations = decode(operations_bytes)
+    except CodecError:
+        return None
+    if type(operations) is not list or len(operations) != count:
+        return None
+    for operation in operations:
+        if (
+            type(operation) is not list
+            or len(operation) < 2
+            or type(operation[0]) is not int
+            or type(operation[1]) is not str
+        ):
+            return None
+    return operations
+
+
+def _runs(operations: list[list[Any]]) -> list[tuple[int, int, ResourceId]]:
+    """Where operations for one resource follow each other: (start, end, resource)."""
+    runs = []
+    start, resource = 0, operations[0][0]
+    for place, operation in enumerate(operations):
+        if operation[0] != resource:
+            runs.append((start, place, resource))
+            start, resource = place, operation[0]
+    runs.append((start, len(operations), resource))
+    return runs
+
+
+def _all_failed(count: int, failure: tuple[str, str]) -> bytes:
+    return encode([[None] * count, [[offset, *failure] for offset in range(count)]])
+
+
+def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
+    try:
+        return encode([values, failures])
+    except CodecError:
+        for offset, value in enumerate(values):
+            try:
+                encode(value)
+            except CodecError:
+                values[offset] = None
+                failures.append((offset, *UNENCODABLE))
+        return encode([values, failures])

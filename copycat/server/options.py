@@ -1,0 +1,76 @@
+"""What a server is told at its start, and which of it makes sense together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from copycat.errors import ConfigurationError
+from copycat.machine import Catalog
+from copycat.types import NAME_CHARACTERS_MAX
+
+SERVERS_MAX = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """The settings of one server.
+
+    Attributes:
+        name: this server's name, one of ``peers``.
+        peers: the endpoint ("host:port") of every server of the cluster by name, this one's too.
+        catalog: the types of resources this server knows.
+        heartbeat_s: how often an idle leader says that it leads.
+        election_timeout_min_s: a follower that hears nothing for this long, or up to the
+            maximum by chance, asks for an election.
+        election_timeout_max_s: see above; also how long a leader goes on without a majority.
+        session_timeout_min_s: the shortest session time-out a client may ask for.
+        session_timeout_max_s: the longest.
+        segment_bytes: the size of one preallocated segment of the log.
+
+    Raises:
+        ConfigurationError: the settings contradict each other; nothing was started.
+    """
+
+    name: str
+    peers: Mapping[str, str]
+    catalog: Catalog
+    heartbeat_s: float = 0.050
+    election_timeout_min_s: float = 0.300
+    election_timeout_max_s: float = 0.600
+    session_timeout_min_s: float = 1.0
+    session_timeout_max_s: float = 3600.0
+    segment_bytes: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        if self.name not in self.peers:
+            raise ConfigurationError(
+                f"the server is called {self.name!r}, but the peers are {', '.join(self.peers)}:"
+                " name it as one of them"
+            )
+        if len(self.peers) > SERVERS_MAX:
+            raise ConfigurationError(
+                f"{len(self.peers)} servers were named, at most {SERVERS_MAX} can vote"
+            )
+        for name in self.peers:
+            if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
+                raise ConfigurationError(f"{name!r:.80} cannot be the name of a server")
+        if len(set(self.peers.values())) != len(self.peers):
+            raise ConfigurationError("two peers have the same endpoint")
+        if self.heartbeat_s <= 0 or self.heartbeat_s * 3 > self.election_timeout_min_s:
+            raise ConfigurationError(
+                f"the heartbeat of {self.heartbeat_s * 1000:.0f} ms must be above 0 and at most a"
+                f" third of the shortest election time-out,"
+                f" {self.election_timeout_min_s * 1000:.0f} ms"
+            )
+        if self.election_timeout_min_s >= self.election_timeout_max_s:
+            raise ConfigurationError(
+                "the shortest election time-out must be below the longest, or votes are split"
+            )
+        if self.session_timeout_min_s < self.election_timeout_max_s:
+            raise ConfigurationError(
+                "the shortest session time-out must be at least the longest election time-out"
+            )
+
+    @property
+    def majority(self) -> int:
+        """How many voters decide."""
+        return len(self.peers) // 2 + 1

@@ -1,0 +1,48 @@
+"""Peers: the other servers of the cluster, as this one knows them."""
+
+from copycat.actors import NodeAddress
+from copycat.protocol.client import SERVER
+from copycat.types import Index
+
+
+class Peer:
+    """Another server.
+
+    Attributes:
+        name: its name, which addresses carry.
+        endpoint: "host:port" as this server dials it.
+        server_id: 0 until it has said it.
+        address: the well-known address of its Server.
+        offers: the types of resources it knows, as it last said; None while it has not.
+        connected: whether there is a link to it, made by either side.
+    """
+
+    def __init__(self, name: str, endpoint: str) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.server_id = 0
+        self.address = NodeAddress.well_known(name, SERVER)
+        self.offers: tuple[str, ...] | None = None
+        self.links = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether something can be sent to it at all."""
+        return self.links > 0
+
+
+class Following:
+    """What a leader knows of one follower; lent to its Replicator, which alone writes it.
+
+    Attributes:
+        match_index: all up to here is known to be durable there.
+        contact_s: when it last answered, on the monotonic clock.
+        round: the latest confirmation of leadership it has echoed.
+        serves_clients: whether it wants to learn of a new commit index at once.
+    """
+
+    def __init__(self, contact_s: float) -> None:
+        self.match_index: Index = 0
+        self.contact_s = contact_s
+        self.round = 0
+        self.serves_clients = False

@@ -1,0 +1,45 @@
+"""What the Applier lets the rest of its server see of the replicated state, and who is attached."""
+
+from copycat.actors import NodeAddress
+from copycat.types import Index, ResourceId, SessionId
+
+
+class Progress:
+    """How far the log has been applied on this server, and what follows from it.
+
+    Only the Applier writes here, but for ``wanted_index``.
+
+    Attributes:
+        applied_index: all entries up to here have been applied.
+        wanted_index: the Server is told once when this index is applied; None: it waits for none.
+        next_due_us: the log time of the next timer or expiry; None when there is none.
+        sequences: of each open session, the sequence of its last applied command.
+        resources: of each resource, its name and type.
+        commands_applied: since the start of this server, retries not counted.
+        queries_answered: since the start of this server.
+    """
+
+    def __init__(self) -> None:
+        self.applied_index: Index = 0
+        self.wanted_index: Index | None = None
+        self.next_due_us: int | None = None
+        self.sequences: dict[SessionId, int] = {}
+        self.resources: dict[ResourceId, tuple[str, str]] = {}
+        self.commands_applied = 0
+        self.queries_answered = 0
+
+
+class Attachments:
+    """Which connection of this server each session, or request for one, belongs to.
+
+    This is knowledge of this server alone: another one has other connections.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[SessionId, NodeAddress] = {}
+        self.opening: dict[bytes, NodeAddress] = {}  # by nonce
+
+    def drop(self, connection: NodeAddress) -> None:
+        """Forget a connection that is gone."""
+        self.sessions = {s: c for s, c in self.sessions.items() if c != connection}
+        self.opening = {n: c for n, c in self.opening.items() if c != connection}

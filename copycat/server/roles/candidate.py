@@ -1,0 +1,84 @@
+"""A candidate asks for votes and becomes leader, or follower again (dissertation §3.4).
+
+It lives for one election: a new term is a new candidate, so a late vote of the former election
+finds nobody.
+
+Invariants: it voted for itself; its requests leave, and its own vote counts, when the ballot is
+durable.
+"""
+
+from typing import TYPE_CHECKING
+
+from copycat.actors import NodeAddress
+from copycat.protocol.raft import AppendEntries, PreVote, RequestVote, RequestVoteReply
+from copycat.server.roles.role import Role
+from copycat.server.steps import Durable, Tick
+
+if TYPE_CHECKING:
+    from copycat.server.server import Server
+
+
+class Candidate(Role):
+    """The role of a server that stands for election in one term."""
+
+    title = "candidate"
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server)
+        ballot = server.ballot
+        ballot.raise_term(ballot.term + 1)
+        ballot.vote(server.identity.server_id)
+        ballot.start_sync(server.address)
+        self._term = ballot.term
+        self._votes: set[int] = set()
+        self._deadline_s = server.now_s() + server.draw_election_timeout_s()
+        request = RequestVote(
+            self._term, server.identity.server_id, server.log.last_index, server.log.last_term
+        )
+        for peer in server.peers.values():
+            server.outbox.send(self, peer.address, request)
+
+    def tick(self, message: Tick, sender: NodeAddress) -> float:
+        """Give up when the votes were split, and ask again."""
+        if message.now_s >= self._deadline_s:
+            self.server.become_follower(patience_s=0.0)
+        return self._deadline_s
+
+    def durable(self, message: Durable, sender: NodeAddress) -> None:
+        """Count the own vote."""
+        ballot = self.server.ballot
+        if ballot.durable == ballot.written:
+            self._count(self.server.identity.server_id)
+
+    def request_vote_reply(self, message: RequestVoteReply, sender: NodeAddress) -> None:
+        """Count a vote."""
+        if message.term > self._term:
+            self.server.observe_term(message.term)
+        elif message.granted and message.term == self._term:
+            self._count(message.voter)
+
+    def _count(self, voter: int) -> None:
+        assert self._term == self.server.ballot.term, "a candidate stands in the current term"
+        self._votes.add(voter)
+        if len(self._votes) >= self.server.options.majority:
+            self.server.become_leader()
+
+    def pre_vote(self, message: PreVote, sender: NodeAddress) -> None:
+        """Say whether the asker would get a vote in a later term."""
+        server = self.server
+        granted = message.term > server.ballot.term and server.is_up_to_date(
+            message.last_term, message.last_index
+        )
+        self._answer_pre_vote(message, sender, granted=granted)
+
+    def request_vote(self, message: RequestVote, sender: NodeAddress) -> None:
+        """Refuse: the vote of this term is this server's own."""
+        self._answer_vote(message, sender, granted=False)
+
+    def append_entries(self, message: AppendEntries, sender: NodeAddress) -> None:
+        """Somebody else won the election of this term; or somebody lost an earlier one."""
+        if message.term == self._term:
+            self.server.become_follower()
+            self.server.forward(message, sender)
+        else:
+            self._reject(message, sender, 0)

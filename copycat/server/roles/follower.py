@@ -1,0 +1,177 @@
+"""A follower answers leaders and candidates, and asks for an election when it hears from neither.
+
+Before it raises its term it asks whether it could win (pre-vote, dissertation §9.6), so a server
+that was cut off does not depose a leader when it comes back.
+
+Invariants: the commit index never passes what a request of this term has verified; the log is cut
+only where it contradicts the leader's, never at or below the commit index.
+"""
+
+from typing import TYPE_CHECKING
+
+from copycat.actors import NodeAddress
+from copycat.protocol.raft import (
+    AppendEntries,
+    AppendEntriesReply,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+)
+from copycat.server.roles.role import Role
+from copycat.server.steps import LeaderLost, Tick
+from copycat.storage.batch import Batch
+from copycat.storage.errors import BatchCorruptError
+
+if TYPE_CHECKING:
+    from copycat.server.server import Server
+
+HINT_DELAY_MAX_S = 0.030  # after a reset connection, so that not all ask at the same moment
+
+
+class Follower(Role):
+    """The role of a server that does not lead."""
+
+    title = "follower"
+
+    def __init__(self, server: "Server", patience_s: float | None = None) -> None:
+        """Begin to follow.
+
+        Args:
+            server: whose role this is.
+            patience_s: how long to wait for a leader; None: an election time-out drawn by chance.
+        """
+        super().__init__(server)
+        self._granted: set[int] | None = None  # server ids; None: not asking
+        self._deadline_s = 0.0
+        self._wait(patience_s)
+
+    def tick(self, message: Tick, sender: NodeAddress) -> float:
+        """Ask for an election when the leader has been silent for too long."""
+        if message.now_s >= self._deadline_s:
+            self._ask()
+        return self._deadline_s
+
+    def leader_lost(self, message: LeaderLost, sender: NodeAddress) -> None:
+        """Take a reset connection as a hint and ask soon; who still hears the leader refuses."""
+        if self._granted is None:
+            self._wait(self.environment.random.uniform(0, HINT_DELAY_MAX_S))
+            self.server.wake_at(self._deadline_s)
+
+    # Elections.
+
+    def _wait(self, patience_s: float | None = None) -> None:
+        if patience_s is None:
+            patience_s = self.server.draw_election_timeout_s()
+        self._deadline_s = self.server.now_s() + patience_s
+
+    def _ask(self) -> None:
+        """Ask every other server whether this one could win."""
+        server = self.server
+        server.leader_is(None)
+        self._wait()
+        self._granted = {server.identity.server_id}
+        request = PreVote(
+            server.ballot.term + 1,
+            server.identity.server_id,
+            server.log.last_index,
+            server.log.last_term,
+        )
+        for peer in server.peers.values():
+            self.send(peer.address, request)
+        self._campaign_with_majority()
+
+    def pre_vote_reply(self, message: PreVoteReply, sender: NodeAddress) -> None:
+        """Count a voter that would vote for this server."""
+        term = self.server.ballot.term
+        if not message.granted:
+            if message.term > term:
+                self.server.observe_term(message.term)
+        elif self._granted is not None and message.term == term + 1:
+            self._granted.add(message.voter)
+            self._campaign_with_majority()
+
+    def _campaign_with_majority(self) -> None:
+        assert self._granted is not None, "answers are counted while asking"
+        if len(self._granted) >= self.server.options.majority:
+            self.server.become_candidate()
+
+    def pre_vote(self, message: PreVote, sender: NodeAddress) -> None:
+        """Say whether the asker would get this vote; nothing is promised by it."""
+        server = self.server
+        granted = (
+            message.term > server.ballot.term
+            and not server.hears_leader()
+            and server.is_up_to_date(message.last_term, message.last_index)
+        )
+        self._answer_pre_vote(message, sender, granted=granted)
+
+    def request_vote(self, message: RequestVote, sender: NodeAddress) -> None:
+        """Vote for the first candidate of the term whose log is not behind this one's (§3.6.1)."""
+        server = self.server
+        ballot = server.ballot
+        granted = (
+            message.term == ballot.term
+            and ballot.voted_for in (0, message.candidate)
+            and not server.hears_leader()
+            and server.is_up_to_date(message.last_term, message.last_index)
+        )
+        if granted:
+            ballot.vote(message.candidate)
+            ballot.start_sync(server.address)
+            self._granted = None
+            self._wait()
+        self._answer_vote(message, sender, granted=granted)
+
+    # Replication.
+
+    def append_entries(self, message: AppendEntries, sender: NodeAddress) -> None:
+        """Take over what the leader has, where it is proved to continue this log (§3.5)."""
+        server = self.server
+        log = server.log
+        if message.term < server.ballot.term:
+            self._reject(message, sender, 0)
+            return
+        server.hear_leader(message.leader)
+        self._granted = None
+        self._wait()
+        if (
+            message.prev_index > log.last_index
+            or log.term_at(message.prev_index) != message.prev_term
+        ):
+            self._reject(message, sender, self._hint(message))
+            return
+        match_index = message.prev_index
+        try:
+            for record in message.batches:
+                batch = Batch.decode(record)
+                if batch.base_index != match_index + 1:
+                    raise BatchCorruptError("the batches of a request do not follow each other")
+                self._take(batch)
+                match_index = batch.last_index
+        except BatchCorruptError as error:
+            server.note("warning", f"a request of the leader was damaged: {error}")
+            return
+        if message.batches:
+            server.flush_soon()
+        server.commit_to(min(message.commit_index, match_index))
+        reply = AppendEntriesReply(
+            message.term, True, match_index, message.round, server.serves_clients
+        )
+        server.outbox.send(self, sender, reply)
+
+    def _take(self, batch: Batch) -> None:
+        log = self.server.log
+        if batch.base_index <= log.last_index:
+            if log.term_at(batch.base_index) == batch.term:
+                return  # it is the same batch: a leader appends one batch at an index of its term
+            assert batch.base_index > self.server.commit_index, "what is committed is never cut"
+            log.truncate(batch.base_index - 1)
+        log.append(batch)
+
+    def _hint(self, message: AppendEntries) -> int:
+        """Where the leader may try next: before the last entries that cannot be the leader's."""
+        log = self.server.log
+        hint = log.end_at_or_before(min(message.prev_index - 1, log.last_index))
+        while hint > self.server.commit_index and log.term_at(hint) > message.prev_term:
+            hint = log.end_at_or_before(hint - 1)
+        return max(hint, self.server.commit_index)

@@ -1,0 +1,333 @@
+"""The leader appends what clients propose, replicates it, and knows what is committed (§3.5, §6).
+
+It takes proposals and reads only when its own first entry has been applied here: from then on the
+replicated state and its own appends tell it all sequences and sessions.
+
+Invariants: only an entry of the own term moves the commit index (§3.6.2); the own log counts as
+far as it is durable; nothing is appended after a pause in which another may have been elected.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from copycat.actors import NodeAddress
+from copycat.actors.codec import decode
+from copycat.protocol.client import Refusal
+from copycat.protocol.raft import AppendEntries, Propose, ReadIndex, ReadIndexReply
+from copycat.server.peers import Following
+from copycat.server.replicator import Replicator
+from copycat.server.roles.role import Role
+from copycat.server.steps import (
+    AskFollowing,
+    Begin,
+    Durable,
+    PeerAnswered,
+    PeerLinked,
+    Reached,
+    Replicate,
+    Retire,
+    Tick,
+)
+from copycat.server.window import EARLY_MAX, Sequencer
+from copycat.storage.batch import Batch, BatchKind
+from copycat.types import Index
+
+if TYPE_CHECKING:
+    from copycat.server.server import Server
+
+OPEN_BYTES_MAX = 64 << 20
+"""How much may be appended and not yet committed before proposals are refused."""
+
+
+class Rounds:
+    """Confirmations of leadership, shared with the replicators.
+
+    Attributes:
+        current: the round that requests carry now.
+        sent: the highest round that any request has carried.
+    """
+
+    def __init__(self) -> None:
+        self.current = 1
+        self.sent = 0
+
+
+class Leader(Role):
+    """The role of the one server that appends."""
+
+    title = "leader"
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server)
+        assert server.ballot.voted_for == server.identity.server_id, "a leader voted for itself"
+        self._term = server.ballot.term
+        self._began_s = self._ticked_s = server.now_s()
+        self._log_time_base_us = server.log.last_log_time_us
+        self._rounds = Rounds()
+        self._following = {name: Following(self._began_s) for name in server.peers}
+        self._replicators: dict[str, NodeAddress] = {}
+        self._sequencer = Sequencer(server.progress.sequences)
+        self._early: list[tuple[Propose | ReadIndex, NodeAddress]] = []
+        self._reads: list[tuple[int, Index, NodeAddress, int]] = []  # round, index, asker, request
+        self._open: deque[tuple[Index, int]] = (
+            deque()
+        )  # last index and bytes of what is not committed
+        self._open_bytes = 0
+        self._ready = False
+        self._first_index = server.log.last_index + 1
+        self._append(BatchKind.NO_OP)
+        server.progress.wanted_index = self._first_index
+
+    def begin(self, message: Begin, sender: NodeAddress) -> None:
+        """Make the replicators, and say that this server leads."""
+        for name, peer in self.server.peers.items():
+            self._replicators[name] = self.spawn(
+                Replicator, self.server, self.address, peer, self._following[name], self._rounds
+            )
+        self._replicate(announce=True)
+
+    # Time.
+
+    def tick(self, message: Tick, sender: NodeAddress) -> float:
+        """Say that this server leads; step down when no majority hears it."""
+        options = self.server.options
+        if self._paused_or_cut_off(message.now_s):
+            return message.now_s
+        self._ticked_s = message.now_s
+        due_us = self.server.progress.next_due_us
+        if (
+            self._ready
+            and due_us is not None
+            and self._log_time_us() >= due_us
+            and self.server.log.last_index == self.server.progress.applied_index
+        ):
+            self._append(BatchKind.TICK)
+        self._replicate(announce=False)
+        return message.now_s + options.heartbeat_s
+
+    def _paused_or_cut_off(self, now_s: float) -> bool:
+        """Step down when this server slept, or when a majority has been silent, for too long."""
+        limit_s = self.server.options.election_timeout_max_s
+        contacts = sorted((f.contact_s for f in self._following.values()), reverse=True)
+        needed = self.server.options.majority - 1  # besides this server
+        if now_s - self._ticked_s > limit_s:
+            reason = f"slept for {now_s - self._ticked_s:.1f} s"
+        elif needed and now_s - contacts[needed - 1] > limit_s:
+            reason = f"no majority answered for {now_s - contacts[needed - 1]:.1f} s"
+        else:
+            return False
+        self.server.note("warning", f"stepped down in term {self._term}: {reason}")
+        self.server.become_follower()
+        return True
+
+    def _log_time_us(self) -> int:
+        elapsed_us = round((self.server.now_s() - self._began_s) * 1_000_000)
+        return self._log_time_base_us + elapsed_us
+
+    # Proposals.
+
+    def propose(self, message: Propose, sender: NodeAddress) -> None:
+        """Append what a connection proposes, in the order of its session."""
+        if self.server.now_s() - self._ticked_s > self.server.options.election_timeout_max_s:
+            self._paused_or_cut_off(self.server.now_s())
+            self.server.forward(message, sender)
+            return
+        if not self._ready:
+            self._keep_early(message, sender)
+            return
+        if self._open_bytes > OPEN_BYTES_MAX:
+            text = f"{self._open_bytes:,} bytes wait to be committed"
+            self._refuse(message, sender, Refusal.OVERLOADED, text)
+            return
+        if message.kind == BatchKind.COMMANDS:
+            self._propose_commands(message, sender)
+        elif message.kind == BatchKind.OPEN_SESSION or self._knows_session(message, sender):
+            if message.kind == BatchKind.OPEN_RESOURCE and self._lacks_type(message, sender):
+                return
+            self._append_proposal(message)
+
+    def _propose_commands(self, message: Propose, sender: NodeAddress) -> None:
+        verdict = self._sequencer.arrive(message, sender)
+        if verdict is None:
+            return
+        if isinstance(verdict, Refusal):
+            text = {
+                Refusal.UNKNOWN_SESSION: "the session has ended",
+                Refusal.OVERLOADED: "too many batches of this session came ahead of their turn",
+            }[verdict]
+            self._refuse(message, sender, verdict, text)
+            return
+        for proposal in verdict:
+            self._append_proposal(proposal)
+
+    def _knows_session(self, message: Propose, sender: NodeAddress) -> bool:
+        if message.session in self.server.progress.sequences:
+            return True
+        self._refuse(message, sender, Refusal.UNKNOWN_SESSION, "the session has ended")
+        return False
+
+    def _lacks_type(self, message: Propose, sender: NodeAddress) -> bool:
+        """Refuse to open a type of resource that a voter does not know."""
+        _, kind, version = decode(message.operations)
+        wanted = f"{kind}/{version}"
+        known = {self.server.options.name: self.server.offers}
+        known |= {peer.name: peer.offers for peer in self.server.peers.values() if peer.offers}
+        lacking = [name for name, offers in known.items() if wanted not in offers]
+        if lacking:
+            text = f"{', '.join(lacking)} does not know the type {kind} version {version}"
+            self._refuse(message, sender, Refusal.LACKS_TYPE, text)
+        return bool(lacking)
+
+    def _append_proposal(self, proposal: Propose) -> None:
+        self._append(
+            BatchKind(proposal.kind),
+            session=proposal.session,
+            first_sequence=proposal.first_sequence,
+            count=proposal.count,
+            response_sequence=proposal.response_sequence,
+            event_index=proposal.event_index,
+            operations=proposal.operations,
+        )
+
+    def _append(
+        self,
+        kind: BatchKind,
+        *,
+        session: int = 0,
+        first_sequence: int = 0,
+        count: int = 1,
+        response_sequence: int = 0,
+        event_index: int = 0,
+        operations: bytes = b"",
+    ) -> None:
+        server = self.server
+        batch = Batch.encode(
+            kind=kind,
+            base_index=server.log.last_index + 1,
+            count=count,
+            term=self._term,
+            log_time_us=self._log_time_us(),
+            wall_time_us=round(self.environment.clock.wall_time_s() * 1_000_000),
+            session=session,
+            first_sequence=first_sequence,
+            response_sequence=response_sequence,
+            event_index=event_index,
+            operations=operations,
+        )
+        server.log.append(batch)
+        self._open.append((batch.last_index, len(batch.record)))
+        self._open_bytes += len(batch.record)
+        server.flush_soon()
+
+    def _keep_early(self, message: Propose | ReadIndex, sender: NodeAddress) -> None:
+        if len(self._early) < EARLY_MAX:
+            self._early.append((message, sender))
+        else:
+            self._refuse_to_lead(message, sender)
+
+    def reached(self, message: Reached, sender: NodeAddress) -> None:
+        """The own first entry has been applied: begin to serve."""
+        if self._ready or self.server.progress.applied_index < self._first_index:
+            return
+        self._ready = True
+        early, self._early = self._early, []
+        for request, asker in early:
+            if isinstance(request, Propose):
+                self.propose(request, asker)
+            else:
+                self.read_index(request, asker)
+
+    # Replication and commitment.
+
+    def replicate(self, message: Replicate, sender: NodeAddress) -> None:
+        """Have every follower sent what it lacks."""
+        self._replicate(announce=message.announce)
+
+    def ask_following(self, message: AskFollowing, sender: NodeAddress) -> dict[str, Following]:
+        """What is known of the followers."""
+        return self._following
+
+    def _replicate(self, *, announce: bool) -> None:
+        for replicator in self._replicators.values():
+            self.step(replicator, Replicate(announce))
+
+    def peer_linked(self, message: PeerLinked, sender: NodeAddress) -> None:
+        """A follower can be reached (again)."""
+        self.step(self._replicators[message.name], message)
+
+    def durable(self, message: Durable, sender: NodeAddress) -> None:
+        """The own log counts now, as far as it is durable."""
+        self._advance_commit_index()
+
+    def peer_answered(self, message: PeerAnswered, sender: NodeAddress) -> None:
+        """A follower has more, or has confirmed that this server leads."""
+        self._advance_commit_index()
+        self._confirm_reads()
+
+    def _advance_commit_index(self) -> None:
+        server = self.server
+        matches = sorted(
+            [f.match_index for f in self._following.values()] + [server.log.synced_index]
+        )
+        index = matches[-server.options.majority]
+        if index <= server.commit_index or server.log.term_at(index) != self._term:
+            return
+        server.commit_to(index)
+        while self._open and self._open[0][0] <= index:
+            self._open_bytes -= self._open.popleft()[1]
+        for name, following in self._following.items():
+            if following.serves_clients:
+                self.step(self._replicators[name], Replicate(True))
+
+    # Reads.
+
+    def read_index(self, message: ReadIndex, sender: NodeAddress) -> None:
+        """Answer when a majority has confirmed, after this moment, that this server leads (§6.4)."""
+        if not self._ready:
+            self._keep_early(message, sender)
+            return
+        if self._rounds.sent >= self._rounds.current:
+            self._rounds.current += 1
+        self._reads.append(
+            (self._rounds.current, self.server.commit_index, sender, message.request)
+        )
+        self.server.flush_soon()
+        if not self._following:
+            self._rounds.sent = self._rounds.current
+            self._confirm_reads()
+
+    def _confirm_reads(self) -> None:
+        if not self._reads:
+            return
+        rounds = sorted([f.round for f in self._following.values()] + [self._rounds.current])
+        confirmed = rounds[-self.server.options.majority]
+        waiting = []
+        for read in self._reads:
+            number, index, asker, request = read
+            if number <= confirmed:
+                self.send(asker, ReadIndexReply(request, index))
+            else:
+                waiting.append(read)
+        self._reads = waiting
+
+    def retire(self, message: Retire, sender: NodeAddress) -> None:
+        """Answer what is still open, before the role ends."""
+        for _, _, asker, number in self._reads:
+            self.send(asker, ReadIndexReply(number, 0))
+        held = [*self._early, *self._sequencer.waiting()]
+        self._reads, self._early = [], []
+        for request, asker in held:
+            self._refuse_to_lead(request, asker)
+
+    def _refuse_to_lead(self, message: Propose | ReadIndex, sender: NodeAddress) -> None:
+        if isinstance(message, Propose):
+            super().propose(message, sender)
+        else:
+            super().read_index(message, sender)
+
+    # Rivals.
+
+    def append_entries(self, message: AppendEntries, sender: NodeAddress) -> None:
+        """Only a deposed leader can still send this: one term has one leader (§3.2)."""
+        assert message.term < self._term, "a term has one leader"
+        self._reject(message, sender, 0)

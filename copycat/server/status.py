@@ -1,0 +1,65 @@
+"""What a server tells of itself: only what it knows without asking anybody (design: status)."""
+
+from typing import TYPE_CHECKING
+
+from copycat.protocol.status import RESOURCES_SHOWN_MAX, PeerStatus, Status
+
+if TYPE_CHECKING:
+    from copycat.server.server import Server
+
+
+class Counters:
+    """What a server has done since it started.
+
+    Attributes:
+        started_s: the monotonic clock at the start.
+        elections_started: how often it stood for election.
+    """
+
+    def __init__(self, started_s: float) -> None:
+        self.started_s = started_s
+        self.elections_started = 0
+
+
+def status_of(server: "Server", request: int) -> Status:
+    """The status of a server now."""
+    now_s = server.now_s()
+    progress = server.progress
+    shown = list(progress.resources.values())[:RESOURCES_SHOWN_MAX]
+    following = server.following()
+    peers = []
+    for peer in server.peers.values():
+        known = following.get(peer.name)
+        peers.append(
+            PeerStatus(
+                name=peer.name,
+                endpoint=peer.endpoint,
+                connected=peer.connected,
+                match_index=known.match_index if known else None,
+                contact_age_ms=round((now_s - known.contact_s) * 1000) if known else None,
+            )
+        )
+    return Status(
+        request=request,
+        name=server.options.name,
+        server_id=server.identity.server_id,
+        cluster_id=server.membership.configuration.cluster_id,
+        role=server.role_title,
+        term=server.ballot.term,
+        leader=server.leader or "",
+        last_index=server.log.last_index,
+        commit_index=server.commit_index,
+        applied_index=progress.applied_index,
+        log_bytes=server.log.bytes_used,
+        log_time_us=server.log.last_log_time_us,
+        sessions=len(progress.sequences),
+        connections=len(server.connections),
+        resources=tuple(shown),
+        resource_count=len(progress.resources),
+        commands_applied=progress.commands_applied,
+        queries_answered=progress.queries_answered,
+        elections_started=server.counters.elections_started,
+        uptime_ms=round((now_s - server.counters.started_s) * 1000),
+        peers=tuple(peers),
+        notes=server.notes.all(),
+    )

@@ -1,0 +1,271 @@
+"""Messages inside a server, between its own actors. They never travel to another node.
+
+Some are *stepped*: delivered to a child at once, with a result, outside of any mailbox.
+"""
+
+from copycat.actors import NodeAddress, Plain, message
+from copycat.protocol.client import AttachSession, SubmitQueries
+
+# To a role, stepped by the Server.
+
+
+@message(100)
+class Tick:
+    """The server's timer; the result is the moment at which the role wants the next one."""
+
+    now_s: float
+
+
+@message(101)
+class Durable:
+    """The disk has caught up with something that was written."""
+
+
+@message(102)
+class LeaderLost:
+    """The connection from the leader was reset: a hint that it has gone."""
+
+
+@message(103)
+class PeerAnswered:
+    """A replicator has learnt something of its follower. Sent to the leader's own mailbox."""
+
+
+@message(104)
+class PeerLinked:
+    """The link to a peer is up (again)."""
+
+    name: str
+
+
+@message(105)
+class Replicate:
+    """There may be something to send. To a leader, and from it to its replicators."""
+
+    announce: bool  # send an empty AppendEntries if there is nothing else
+
+
+@message(106)
+class Begin:
+    """The server has this role now."""
+
+
+@message(107)
+class Retire:
+    """The role is about to end: answer every open request."""
+
+
+@message(108)
+class AskFollowing:
+    """What is known of the followers; the result is a dictionary by name, empty but on a leader."""
+
+
+# To the Server.
+
+
+@message(110)
+class TermSeen:
+    """A reply carried a higher term."""
+
+    term: int
+
+
+@message(111)
+class Flush:
+    """The end of what arrived in this turn: start the sync, send to the followers."""
+
+
+@message(112)
+class Reached:
+    """The Applier has come to the index that the role waits for."""
+
+
+# To the Applier.
+
+
+@message(120)
+class Advance:
+    """The commit index has moved."""
+
+    commit_index: int
+
+
+@message(121)
+class Proceed:
+    """Go on applying: the rest of what was too much for one turn."""
+
+
+@message(122)
+class Read:
+    """Queries of a client, or its question whether its session exists."""
+
+    queries: SubmitQueries | None  # exactly one of the two is not None
+    attach: AttachSession | None
+    connection: NodeAddress
+
+
+@message(125)
+class RunReads:
+    """Reads that may run at this index or later."""
+
+    index: int
+    reads: tuple[Read, ...]
+
+
+@message(123)
+class AnswerAgain:
+    """A batch of commands came again after it had been applied here."""
+
+    session: int
+    first_sequence: int
+    connection: NodeAddress
+
+
+@message(124)
+class ReplayEvents:
+    """A client misses events after this index."""
+
+    session: int
+    event_index: int
+    connection: NodeAddress
+
+
+# To a Connection.
+
+
+@message(130)
+class SessionOpened:
+    """A session that was asked for over this connection is in the log."""
+
+    nonce: bytes
+    session: int
+    timeout_ms: int
+
+
+@message(131)
+class SessionAttached:
+    """A session goes on over this connection."""
+
+    session: int
+
+
+@message(132)
+class ResourceOpened:
+    """A resource that was asked for over this connection is there, or cannot be."""
+
+    session: int
+    request: int
+    resource: int  # 0: the name belongs to another type
+    text: str
+
+
+@message(133)
+class LeaderNews:
+    """The server knows another leader than before, or none."""
+
+
+# To Reads (and Read itself).
+
+
+@message(141)
+class FlushReads:
+    """The end of what arrived in this turn: ask the leader for all of it at once."""
+
+
+# To a Session, stepped by the Applier.
+
+
+@message(150)
+class CommandsArrived:
+    """A batch of the session's commands is about to be applied.
+
+    The result is None when it is new, else the cached answer as (base_index, results), or
+    False when the answer has been acknowledged and forgotten.
+    """
+
+    first_sequence: int
+    last_sequence: int
+
+
+@message(151)
+class CommandsAnswered:
+    """The results of a batch, to be kept until the client has them."""
+
+    first_sequence: int
+    last_sequence: int
+    base_index: int
+    results: bytes
+    resources: tuple[int, ...]  # that the batch was for
+
+
+@message(152)
+class Contact:
+    """A batch of the session itself, or of a new leader: a sign of life with acknowledgements.
+
+    The result is the log time at which the session now expires.
+    """
+
+    log_time_us: int
+    response_sequence: int
+    event_index: int
+
+
+@message(153)
+class EventsPublished:
+    """Events for the session; the result is the ``Events`` message for its client."""
+
+    index: int
+    events: tuple[bytes, ...]
+
+
+@message(154)
+class EventsAfter:
+    """The result is a list of ``Events`` messages, all after this index."""
+
+    event_index: int
+
+
+@message(155)
+class Ending:
+    """The session is no more. The result is the list of the resources it has used."""
+
+
+# To a Resource, stepped by the Applier.
+
+
+@message(160)
+class ApplyOperations:
+    """Commands of one session in a row. The result is (values, failures)."""
+
+    first_index: int
+    log_time_us: int
+    session: int
+    operations: Plain  # a list of [resource, method, argument, ...]
+    effects: Plain  # a list to which the effects are added
+
+
+@message(161)
+class AnswerQueries:
+    """Queries in a row. The result is (values, failures)."""
+
+    operations: Plain
+
+
+@message(162)
+class FireTimer:
+    """A scheduled call is due."""
+
+    index: int
+    due_us: int
+    timer: int
+    effects: Plain
+
+
+@message(163)
+class EndSession:
+    """A session that has used the resource is no more."""
+
+    index: int
+    log_time_us: int
+    session: int
+    effects: Plain

@@ -1,0 +1,56 @@
+"""The leader's gate for commands: each session's batches reach the log in sequence, once a copy.
+
+One that comes ahead of its turn waits in a bounded window; one that came before is dropped here,
+since whoever holds the client's connection answers it when it is applied.
+"""
+
+from copycat.actors import NodeAddress
+from copycat.protocol.client import Refusal
+from copycat.protocol.raft import Propose
+from copycat.types import SessionId
+
+WAITING_PER_SESSION_MAX = 64
+EARLY_MAX = 4096  # requests a new leader keeps until it may serve
+
+
+class Sequencer:
+    """What a leader has appended of each session, and what waits for its turn."""
+
+    def __init__(self, applied: dict[SessionId, int]) -> None:
+        self._applied = applied  # the Applier's table; sessions that ended leave it
+        self._appended: dict[SessionId, int] = {}
+        self._waiting: dict[SessionId, dict[int, tuple[Propose, NodeAddress]]] = {}
+
+    def arrive(self, message: Propose, sender: NodeAddress) -> list[Propose] | Refusal | None:
+        """What to append now in this order, why nothing, or None: nothing is to be done now."""
+        session = message.session
+        applied = self._applied.get(session)
+        if applied is None:
+            self._appended.pop(session, None)
+            self._waiting.pop(session, None)
+            return Refusal.UNKNOWN_SESSION
+        appended = max(applied, self._appended.get(session, 0))
+        if message.first_sequence <= appended:
+            return None
+        waiting = self._waiting.get(session)
+        if message.first_sequence > appended + 1:
+            if waiting is None:
+                waiting = self._waiting[session] = {}
+            for stale in [first for first in waiting if first <= appended]:
+                del waiting[stale]
+            if len(waiting) >= WAITING_PER_SESSION_MAX:
+                return Refusal.OVERLOADED
+            waiting[message.first_sequence] = (message, sender)
+            return None
+        ready = [message]
+        appended += message.count
+        while waiting and appended + 1 in waiting:
+            following, _ = waiting.pop(appended + 1)
+            ready.append(following)
+            appended += following.count
+        self._appended[session] = appended
+        return ready
+
+    def waiting(self) -> list[tuple[Propose, NodeAddress]]:
+        """All that waits, for a leader that ends."""
+        return [held for batches in self._waiting.values() for held in batches.values()]

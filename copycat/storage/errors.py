@@ -1,0 +1,102 @@
+"""Every error of the storage.
+
+::
+
+    StorageError
+    ├── BatchCorruptError            a record is damaged; nothing of it was used
+    │   └── BatchFormatError         it is whole, but of a format or kind that is not known here
+    ├── LogCorruptError              a record that was durable cannot be read any more
+    ├── LogFormatError               the log was written by another version
+    ├── SmallFileCorruptError        a file that is replaced as a whole is damaged
+    │   ├── BallotCorruptError
+    │   └── IdentityCorruptError     the identity or the configuration
+    └── DiskFailedError              the disk refused an operation
+
+None of them may be retried in the same process: the server stops and a person decides.
+"""
+
+
+class StorageError(Exception):
+    """Something on the disk is not as it must be."""
+
+
+class BatchCorruptError(StorageError):
+    """The bytes are not a batch. Nothing of them was used or stored."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"a batch record is damaged ({reason}): nothing of it was used; "
+            f"read or send it again from another server"
+        )
+
+
+class BatchFormatError(BatchCorruptError):
+    """A batch arrived whole, but its format version or kind is not known here."""
+
+    def __init__(self, reason: str) -> None:
+        StorageError.__init__(
+            self,
+            f"a batch record is of {reason}: it is whole but nothing of it was used; "
+            f"run a version of Copycat that knows it",
+        )
+        self.reason = reason
+
+
+class LogCorruptError(StorageError):
+    """A part of the log that was durable cannot be read any more; nothing was changed on the disk.
+
+    Attributes:
+        file: the damaged file.
+        offset: the byte in it at which reading failed.
+    """
+
+    def __init__(self, file: str, offset: int, reason: str) -> None:
+        self.file = file
+        self.offset = offset
+        super().__init__(
+            f"the log is damaged in file {file} at byte {offset} ({reason}): nothing was changed "
+            f"on the disk; restore the directory or replace this server by a new one"
+        )
+
+
+class LogFormatError(StorageError):
+    """The log has a format that is not known here; nothing was changed on the disk."""
+
+    def __init__(self, file: str, offset: int, reason: str) -> None:
+        self.file = file
+        self.offset = offset
+        super().__init__(
+            f"file {file} of the log holds {reason} at byte {offset}: nothing was changed on the "
+            f"disk; start a version of Copycat that knows it"
+        )
+
+
+class SmallFileCorruptError(StorageError):
+    """A small file exists but is damaged; it was neither used nor changed."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        super().__init__(
+            f"file {file} is damaged ({reason}): it was neither used nor changed; "
+            f"restore the directory or replace this server by a new one"
+        )
+
+
+class BallotCorruptError(SmallFileCorruptError):
+    """The term and vote cannot be read; starting without them could vote twice in one term."""
+
+
+class IdentityCorruptError(SmallFileCorruptError):
+    """Who this server is, or which servers form its cluster, cannot be read."""
+
+
+class DiskFailedError(StorageError):
+    """The disk refused an operation. What was acknowledged is durable; the rest is undecided."""
+
+    def __init__(self, operation: str, reason: object) -> None:
+        self.operation = operation
+        super().__init__(
+            f"the disk failed to {operation} ({reason}): nothing that was acknowledged is lost; "
+            f"repair the disk or free space, then start the server again"
+        )

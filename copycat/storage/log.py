@@ -1,0 +1,400 @@
+"""The log: batches by index, on disk in segments, recent ones in memory too.
+
+Appending and truncating take effect at once in memory; they are durable when a sync that was
+started after them has ended, which the log learns by ``handle``. There is one sync at a time, and
+all that is appended meanwhile shares the next one.
+
+Invariants: ``durable <= written``; ``synced_index <= last_index``; a place on the disk is written
+once; a segment is removed only when a later one that overrules it is durable, so that its return
+after a crash changes nothing.
+
+How segments are laid out is in ``segment``, what is read back after a crash in ``recovery``.
+Source: Raft dissertation §3.5, §3.8.
+"""
+
+import itertools
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.environment import Disk, DiskDone
+from copycat.storage.batch import Batch
+from copycat.storage.errors import DiskFailedError
+from copycat.storage.recovery import OFFSET_BITS, recover
+from copycat.storage.segment import RECORDS_OFFSET, Segment, envelope_bytes, segment_name
+
+LOG_TOKEN_MIN = 1_000
+SEGMENT_BYTES = 8 << 20
+CACHE_BYTES = 16 << 20
+_READERS_MAX = 8  # segments kept open only because somebody reads far behind
+_OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+
+class Log:
+    """The replicated log of one server, as far as it has it.
+
+    Every error of the disk is a ``DiskFailedError`` after which the log must not be used: nothing
+    that was durable is lost, and the server stops.
+    """
+
+    def __init__(
+        self, disk: Disk, *, segment_bytes: int = SEGMENT_BYTES, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        """Recover the log from the disk, or begin an empty one.
+
+        Args:
+            disk: the server's own directory.
+            segment_bytes: the size of a new segment; a larger record gets one of its own.
+            cache_bytes: how many bytes of the latest records are kept in memory.
+
+        Raises:
+            LogCorruptError: something that was durable cannot be read any more.
+            LogFormatError: the log was written by a version that is not known here.
+            DiskFailedError: the disk cannot be read or written.
+        """
+        assert RECORDS_OFFSET < segment_bytes <= _OFFSET_MASK, "an offset fits into a position"
+        found = recover(disk)
+        self._disk = disk
+        self._segment_bytes = segment_bytes
+        self._cache_bytes_max = cache_bytes
+        self._index = found.index
+        self._segments = found.segments
+        self._tail = next(reversed(found.segments.values())) if found.segments else None
+        self._readers: list[Segment] = []
+        self._number_max = found.number_max
+        self._last_log_time_us = found.last_log_time_us
+        # The cache holds every batch from this ordinal on, by base index.
+        self._cached_from = len(found.index)
+        self._cached: dict[int, Batch] = {}
+        self._cached_bytes = 0
+
+        self._written = 1 if found.segments else 0
+        self._durable = 0
+        self._synced_index = found.durable_index
+        self._unsynced = self._recovered_unsynced()
+        self._dead = found.dead
+        self._next_token = LOG_TOKEN_MIN
+        self._syncing: list[int] = []  # tokens of the sync under way
+        self._syncing_written = 0
+        self._syncing_index = 0
+        self._syncing_segments: list[Segment] = []
+        self._syncing_dead: list[Segment] = []
+        self._allocation_token = 0  # of the allocation under way; 0 for none
+        self._spare_number = 0  # of the segment allocated ahead, or being so; 0 for none
+        self._reply_to: NodeAddress | None = None
+        if self._tail is not None and not found.resumable:
+            self._roll()
+
+    def _recovered_unsynced(self) -> list[Segment]:
+        """The recovered segments that may hold anything which is visible but not durable, open."""
+        unsynced = []
+        end = self._index.last_index
+        for segment in reversed(self._segments.values()):
+            if segment is self._tail or end > self._synced_index:
+                segment.file()
+                unsynced.append(segment)
+            end = segment.first_index - 1
+        return unsynced[::-1]
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last operation; 0 when the log is empty."""
+        return self._index.last_index
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last batch; 0 when the log is empty."""
+        return self._index.last_term
+
+    @property
+    def last_log_time_us(self) -> int:
+        """The log time of the last batch in microseconds; 0 when the log is empty."""
+        return self._last_log_time_us
+
+    @property
+    def bytes_used(self) -> int:
+        """What the log takes on the disk, what is allocated ahead included."""
+        segments = [*self._segments.values(), *self._dead, *self._syncing_dead]
+        spare = self._segment_bytes if self._spare_number else 0
+        return spare + sum(segment.size_bytes for segment in segments)
+
+    @property
+    def written(self) -> int:
+        """How often the log has changed: appends and truncations, and 1 for what was recovered."""
+        return self._written
+
+    @property
+    def durable(self) -> int:
+        """The highest ``written`` that is known to survive a crash."""
+        return self._durable
+
+    @property
+    def synced_index(self) -> int:
+        """The last index of the present log that is known to survive a crash."""
+        return self._synced_index
+
+    def append(self, batch: Batch) -> None:
+        """Add a batch at the end, visible at once and durable after the next sync.
+
+        Raises:
+            DiskFailedError: it is not, and will not be, in the log as far as anybody may tell.
+        """
+        assert batch.base_index == self._index.last_index + 1, "batches follow each other"
+        assert batch.term >= self._index.last_term, "terms do not fall"
+        tail = self._tail
+        if tail is None or (
+            tail.end + envelope_bytes(batch.record) > self._segment_bytes
+            and tail.end > RECORDS_OFFSET
+        ):
+            tail = self._roll()
+        offset = tail.append(batch.record, self._synced_index)
+        if not self._unsynced or self._unsynced[-1] is not tail:
+            self._unsynced.append(tail)
+        self._index.append(batch.last_index, batch.term, tail.number << OFFSET_BITS | offset)
+        self._last_log_time_us = batch.log_time_us
+        self._cached[batch.base_index] = batch
+        self._cached_bytes += len(batch.record)
+        if self._cached_bytes > self._cache_bytes_max:
+            self._shrink_cache()
+        self._written += 1
+
+    def truncate(self, last_index: int) -> None:
+        """Drop every batch after ``last_index``; when there is none, nothing changes.
+
+        It is durable after the next sync, whether or not anything is appended before it.
+
+        Args:
+            last_index: 0 or the end of a batch.
+
+        Raises:
+            DiskFailedError: after a crash the batches may or may not be there.
+        """
+        assert 0 <= last_index <= self.last_index, "truncation drops what is there"
+        if last_index == self.last_index:
+            return
+        self._drop_from_cache(last_index)
+        self._index.truncate(last_index)
+        self._synced_index = min(self._synced_index, last_index)
+        self._syncing_index = min(self._syncing_index, last_index)
+        # An overruling segment truncates; no place of the disk is written twice.
+        self._roll()
+        self._last_log_time_us = self.batch_at(last_index).log_time_us if last_index else 0
+        self._written += 1
+
+    def _roll(self) -> Segment:
+        """Begin a new segment with the next index; earlier ones from that index on are dead."""
+        first_index = self._index.last_index + 1
+        while self._segments:
+            number, segment = self._segments.popitem()
+            if segment.first_index < first_index:
+                self._segments[number] = segment
+                break
+            self._dead.append(segment)
+        self._unsynced = [old for old in self._unsynced if old.number in self._segments]
+        if self._spare_number and not self._allocation_token:
+            number, allocated_bytes = self._spare_number, self._segment_bytes
+            self._spare_number = 0
+        else:
+            self._number_max += 1
+            number, allocated_bytes = self._number_max, 0
+        tail = Segment(self._disk, number)
+        continues = next(reversed(self._segments)) if self._segments else 0
+        tail.begin(continues, first_index, self._synced_index, allocated_bytes)
+        self._segments[number] = tail
+        self._unsynced.append(tail)
+        self._tail = tail
+        return tail
+
+    def term_at(self, index: int) -> int:
+        """The term at an index that is in the log, or 0 for index 0."""
+        return self._index.term_at(index)
+
+    def base_of(self, index: int) -> int:
+        """The first index of the batch that contains ``index``."""
+        return self._index.base_of(index)
+
+    def end_of(self, index: int) -> int:
+        """The last index of the batch that contains ``index``."""
+        return self._index.end_of(index)
+
+    def end_at_or_before(self, index: int) -> int:
+        """The largest end of a batch that is not above ``index``; 0 when there is none."""
+        return self._index.end_at_or_before(index)
+
+    def batch_at(self, index: int) -> Batch:
+        """The batch that contains ``index``.
+
+        Raises:
+            LogCorruptError: it stands on the disk only, and damaged.
+            DiskFailedError: it cannot be read.
+        """
+        return self._batch(self._index.ordinal_of(index))
+
+    def batches_from(self, index: int, bytes_max: int) -> list[Batch]:
+        """The batches from the one with base ``index`` on.
+
+        Args:
+            index: the base of a batch, or the index after the last one.
+            bytes_max: how many bytes of records they may have together; the first is returned in any case.
+
+        Returns:
+            At least one batch unless ``index`` is behind the end of the log.
+
+        Raises:
+            LogCorruptError: one of them stands on the disk only, and damaged.
+            DiskFailedError: one of them cannot be read.
+        """
+        batches: list[Batch] = []
+        if index == self.last_index + 1:
+            return batches
+        ordinal = self._index.ordinal_of(index)
+        assert self._index.base(ordinal) == index, "batches are whole"
+        size_bytes = 0
+        while ordinal < len(self._index):
+            batch = self._batch(ordinal)
+            size_bytes += len(batch.record)
+            if batches and size_bytes > bytes_max:
+                break
+            batches.append(batch)
+            ordinal += 1
+        return batches
+
+    def _batch(self, ordinal: int) -> Batch:
+        if ordinal >= self._cached_from:
+            return self._cached[self._index.base(ordinal)]
+        position = self._index.position(ordinal)
+        segment = self._segments[position >> OFFSET_BITS]
+        if not segment.is_open:
+            self._readers = [reader for reader in self._readers if reader.is_open]
+            if len(self._readers) == _READERS_MAX:
+                self._readers.pop(0).close()
+            self._readers.append(segment)
+        return segment.read(position & _OFFSET_MASK)
+
+    def _shrink_cache(self) -> None:
+        while self._cached_bytes > self._cache_bytes_max and self._cached:
+            batch = self._cached.pop(self._index.base(self._cached_from))
+            self._cached_bytes -= len(batch.record)
+            self._cached_from += 1
+
+    def _drop_from_cache(self, last_index: int) -> None:
+        """Forget the cached batches that are about to be truncated."""
+        first_dropped = self._index.ordinal_of(last_index + 1)
+        for ordinal in range(max(first_dropped, self._cached_from), len(self._index)):
+            batch = self._cached.pop(self._index.base(ordinal))
+            self._cached_bytes -= len(batch.record)
+        self._cached_from = min(self._cached_from, first_dropped)
+
+    def owns(self, token: int) -> bool:
+        """Whether a disk operation with this token was the log's."""
+        return token >= LOG_TOKEN_MIN
+
+    def start_sync(self, reply_to: NodeAddress) -> None:
+        """Make all that was written so far durable, if it is not and no sync is under way.
+
+        It ends as a ``DiskDone`` to ``reply_to``, which must be handed to ``handle``. What is
+        written meanwhile is synced after that without being asked again. May also allocate the
+        next segment ahead, which ends in the same way.
+
+        Raises:
+            DiskFailedError: the disk refused.
+        """
+        self._reply_to = reply_to
+        if self._durable < self._written and not self._syncing:
+            self._sync(reply_to)
+        tail = self._tail
+        if not self._spare_number and (tail is None or tail.end * 2 >= self._segment_bytes):
+            self._number_max += 1
+            self._spare_number = self._number_max
+            self._allocation_token = self._take_token()
+            name = segment_name(self._spare_number)
+            try:
+                self._disk.allocate(name, self._segment_bytes, reply_to, self._allocation_token)
+            except OSError as error:
+                raise DiskFailedError(f"allocate file {name}", error) from error
+
+    def _sync(self, reply_to: NodeAddress) -> None:
+        assert not self._syncing, "there is one sync at a time"
+        self._syncing_written = self._written
+        self._syncing_index = self._index.last_index
+        self._syncing_segments, self._unsynced = self._unsynced, []
+        self._syncing_dead, self._dead = self._dead, []
+        assert self._syncing_segments, "whatever was written, was written to a segment"
+        self._syncing = [self._take_token() for _ in self._syncing_segments]
+        for segment in self._syncing_segments:
+            segment.flush()
+        for segment, token in zip(self._syncing_segments, self._syncing, strict=True):
+            try:
+                self._disk.sync(segment.file(), reply_to, token)
+            except OSError as error:
+                raise DiskFailedError(f"sync file {segment.name}", error) from error
+
+    def _take_token(self) -> int:
+        self._next_token += 1
+        return self._next_token - 1
+
+    def handle(self, done: DiskDone) -> None:
+        """Take note that a disk operation of the log has ended.
+
+        Raises:
+            DiskFailedError: it failed, or the next one did; nothing may be acknowledged any more.
+        """
+        assert self.owns(done.token), "completions go to whom they belong"
+        if done.token == self._allocation_token:
+            self._allocated(done.error)
+            return
+        assert done.token in self._syncing, "every sync ends once"
+        if done.error is not None:
+            raise DiskFailedError("sync the log", done.error)
+        self._syncing.remove(done.token)
+        if not self._syncing:
+            self._synced()
+
+    def _synced(self) -> None:
+        self._durable = self._syncing_written
+        self._synced_index = self._syncing_index
+        # Only now is what overrules the dead segments durable, and no sync uses their files.
+        for segment in self._syncing_dead:
+            segment.close()
+            self._remove(segment.name)
+        self._syncing_dead = []
+        for segment in self._syncing_segments:
+            if segment is not self._tail and segment not in self._unsynced:
+                segment.close()
+        self._syncing_segments = []
+        assert self._reply_to is not None, "a sync was asked for by somebody"
+        if self._durable < self._written:
+            self._sync(self._reply_to)
+
+    def _allocated(self, error: str | None) -> None:
+        if error is not None:
+            raise DiskFailedError(f"allocate file {segment_name(self._spare_number)}", error)
+        self._allocation_token = 0
+        if self._tail is not None and self._tail.number > self._spare_number:
+            # Came too late: the log has rolled without it, and later segments have higher numbers.
+            self._remove(segment_name(self._spare_number))
+            self._spare_number = 0
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._disk.remove(name)
+        except OSError as error:
+            raise DiskFailedError(f"remove file {name}", error) from error
+
+    def close(self) -> None:
+        """Give all files up. What was not synced is undecided."""
+        for segment in [*self._segments.values(), *self._dead, *self._syncing_dead]:
+            segment.close()
+
+    def check(self) -> None:
+        """Assert every invariant of the log; takes time linear in the number of batches."""
+        self._index.check()
+        assert self._durable <= self._written, "nothing is durable before it is written"
+        assert self._synced_index <= self.last_index, "only what is there can be durable"
+        assert self._syncing_index <= self.last_index or not self._syncing, "likewise"
+        assert self._cached_from + len(self._cached) == len(self._index), "the cache is a suffix"
+        cached_bytes = sum(len(batch.record) for batch in self._cached.values())
+        assert self._cached_bytes == cached_bytes, "cached bytes are counted"
+        segments = list(self._segments.values())
+        for before, after in itertools.pairwise(segments):
+            assert before.number < after.number, "segments are numbered in order"
+            assert before.first_index < after.first_index, "a later segment begins later"
+        assert self._tail is (segments[-1] if segments else None), "the tail is the last segment"

@@ -1,0 +1,326 @@
+"""One file of the log: a header, then batches in envelopes. Its format lives here and nowhere else.
+
+Segments are numbered in the order in which they are begun, and named by their number. The header
+says with which index the segment begins and which one it continues: **a later segment overrules
+the earlier ones from its first index on**. So rolling over and truncating are the same act, and a
+place that was written once is never written again. That is why a damaged place can be judged at
+all: nothing but a crash before a sync, or damage, can have made it.
+
+An envelope stands before every batch and never travels. It says how far the log was durable when
+it was written, which later convicts a damaged place of having been durable once. Its CRC covers
+the segment's number, the offset, the length, that claim, and the CRC with which the record begins
+(which in turn covers the rest of the record): an envelope that was copied or misplaced is not
+valid, and a claim can be trusted even when the record behind it is torn.
+
+Format, little endian. Header: magic, CRC, format version, number, number of the segment it
+continues, first index, durable index, bytes allocated before the header was written. Envelope, at
+multiples of 8: magic, CRC, bytes of the record, durable index; then the record. Every later format
+begins a segment with a header of the same size with CRC and version in the same places.
+"""
+
+import struct
+from zlib import crc32
+
+from copycat.actors.environment import Disk, File
+from copycat.storage.batch import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Batch
+from copycat.storage.errors import (
+    BatchCorruptError,
+    DiskFailedError,
+    LogCorruptError,
+    LogFormatError,
+)
+
+_PREFIX = "log-"
+_NUMBER_DIGITS = 20
+_FORMAT_VERSION = 1
+_MAGIC = b"CopycLog"
+_HEADER = struct.Struct("<8sIIQQQQQ")
+_HEADER_BODY = struct.Struct("<IQQQQQ")
+_ENVELOPE_MAGIC = b"\xc5Bat"
+_ENVELOPE = struct.Struct("<4sIIQ")
+_SEALED = struct.Struct("<QQIQ4s")
+_ALIGNMENT_BYTES = 8
+_PENDING_BYTES_MAX = 1 << 20
+
+RECORDS_OFFSET = _HEADER.size
+"""Where the first envelope of every segment stands."""
+
+
+def segment_numbers(disk: Disk) -> list[int]:
+    """The numbers of all segments on the disk, rising."""
+    numbers = []
+    for name in disk.names():
+        digits = name.removeprefix(_PREFIX)
+        if name != digits and len(digits) == _NUMBER_DIGITS and digits.isdecimal():
+            numbers.append(int(digits))
+    return sorted(numbers)
+
+
+def segment_name(number: int) -> str:
+    """The file name of a segment."""
+    return f"{_PREFIX}{number:0{_NUMBER_DIGITS}}"
+
+
+def envelope_bytes(record: bytes) -> int:
+    """How much of a segment a record takes, with its envelope and padding."""
+    size = _ENVELOPE.size + len(record)
+    return size + -size % _ALIGNMENT_BYTES
+
+
+class Segment:
+    """One file of the log, open when it is needed.
+
+    Attributes:
+        number: its place in the order in which segments were begun.
+        name: its file.
+        continues: the number of the segment before it; 0 when it begins the log.
+        first_index: the index of its first batch; 0 when it has no valid header.
+        durable_index: how far the log was durable when it was begun.
+        allocated_bytes: how much of it existed, zero-filled and durable, before it was begun.
+        end: the offset after its last batch, where the next envelope goes.
+    """
+
+    __slots__ = (
+        "_disk",
+        "_file",
+        "_pending",
+        "_pending_bytes",
+        "allocated_bytes",
+        "continues",
+        "durable_index",
+        "end",
+        "first_index",
+        "name",
+        "number",
+    )
+
+    def __init__(self, disk: Disk, number: int) -> None:
+        self._disk = disk
+        self._file: File | None = None
+        self._pending: list[bytes] = []  # what is not yet written; it ends at ``end``
+        self._pending_bytes = 0
+        self.number = number
+        self.name = segment_name(number)
+        self.continues = 0
+        self.first_index = 0
+        self.durable_index = 0
+        self.allocated_bytes = 0
+        self.end = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds a file open."""
+        return self._file is not None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk."""
+        return max(self.allocated_bytes, self.end)
+
+    def file(self, *, create: bool = False) -> File:
+        """Its file, opened when it is not open.
+
+        Raises:
+            DiskFailedError: it cannot be opened.
+        """
+        if self._file is None:
+            try:
+                self._file = self._disk.open(self.name, create=create)
+            except OSError as error:
+                raise DiskFailedError(f"open file {self.name}", error) from error
+        return self._file
+
+    def close(self) -> None:
+        """Give the file up; it is opened again when it is needed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def begin(
+        self, continues: int, first_index: int, durable_index: int, allocated_bytes: int
+    ) -> None:
+        """Begin an unused segment; the header is written with the first flush.
+
+        Args:
+            continues: the number of the segment before it; 0 when it begins the log.
+            first_index: the index its first batch will have.
+            durable_index: how far the log before it is durable.
+            allocated_bytes: the size of the file when it was made by ``Disk.allocate``, else 0.
+
+        Raises:
+            DiskFailedError: the file cannot be created.
+        """
+        assert self.end == 0, "a segment is begun once"
+        assert continues < self.number, "a segment continues an earlier one"
+        assert durable_index < first_index, "a segment claims only what is before it"
+        self.continues = continues
+        self.first_index = first_index
+        self.durable_index = durable_index
+        self.allocated_bytes = allocated_bytes
+        body = _HEADER_BODY.pack(
+            _FORMAT_VERSION, self.number, continues, first_index, durable_index, allocated_bytes
+        )
+        self._put(b"".join((_MAGIC, crc32(body).to_bytes(4, "little"), body)))
+        self.file(create=allocated_bytes == 0)
+
+    def append(self, record: bytes, durable_index: int) -> int:
+        """Put a record at the end, to be written with the next flush, and return its offset."""
+        offset = self.end
+        length = len(record)
+        sealed = _SEALED.pack(self.number, offset, length, durable_index, record[:4])
+        self._put(_ENVELOPE.pack(_ENVELOPE_MAGIC, crc32(sealed), length, durable_index))
+        self._put(record)
+        padding = -self.end % _ALIGNMENT_BYTES
+        if padding:
+            self._put(bytes(padding))
+        if self._pending_bytes > _PENDING_BYTES_MAX:
+            self.flush()
+        return offset
+
+    def _put(self, content: bytes) -> None:
+        self._pending.append(content)
+        self._pending_bytes += len(content)
+        self.end += len(content)
+
+    def flush(self) -> None:
+        """Write all that was put since the last flush, in one piece.
+
+        Raises:
+            DiskFailedError: it may be written in part; the segment must not be used any more.
+        """
+        if not self._pending:
+            return
+        try:
+            self.file().write(self.end - self._pending_bytes, b"".join(self._pending))
+        except OSError as error:
+            raise DiskFailedError(f"write file {self.name}", error) from error
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def read(self, offset: int) -> Batch:
+        """The batch whose envelope stands at ``offset``, every byte of it checked.
+
+        Raises:
+            LogCorruptError: it is not there any more as it was written.
+            DiskFailedError: the file cannot be read.
+        """
+        self.flush()
+        envelope_end = offset + _ENVELOPE.size
+        head = self._read(offset, _ENVELOPE.size + RECORD_BYTES_MIN)
+        envelope = self._envelope(head, 0, offset)
+        if envelope is None:
+            raise LogCorruptError(self.name, offset, "no batch can be read where one was written")
+        try:
+            return Batch.decode(self._read(envelope_end, envelope[0]))
+        except BatchCorruptError as error:
+            raise LogCorruptError(self.name, offset, error.reason) from error
+
+    def _read(self, offset: int, size_bytes: int) -> bytes:
+        try:
+            return self.file().read(offset, size_bytes)
+        except OSError as error:
+            raise DiskFailedError(f"read file {self.name}", error) from error
+
+    def load(self) -> bytes:
+        """The whole file as it is on the disk.
+
+        Raises:
+            DiskFailedError: it cannot be read.
+        """
+        return self._read(0, self._size())
+
+    def _size(self) -> int:
+        try:
+            return self.file().size()
+        except OSError as error:
+            raise DiskFailedError(f"read the size of file {self.name}", error) from error
+
+    def recover_header(self) -> bool:
+        """Take over what the header of an existing file says; False when it is not valid.
+
+        Raises:
+            LogFormatError: it is valid, but of an unknown version.
+            LogCorruptError: it belongs to another segment, or the file has become shorter.
+            DiskFailedError: it cannot be read.
+        """
+        content = self._read(0, _HEADER.size)
+        if len(content) < _HEADER.size:
+            return False
+        magic, crc, version, *numbers = _HEADER.unpack(content)
+        if magic != _MAGIC or crc32(content[12:]) != crc:
+            return False
+        if version != _FORMAT_VERSION:
+            raise LogFormatError(self.name, 12, f"format version {version}")
+        number, continues, first_index, durable_index, allocated = numbers
+        if number != self.number:
+            raise LogCorruptError(self.name, 0, f"this is segment {number} under a wrong name")
+        if self._size() < allocated:
+            raise LogCorruptError(self.name, self._size(), f"it had {allocated} bytes once")
+        assert 0 <= durable_index < first_index, "a valid header is one that was begun"
+        self.continues = continues
+        self.first_index = first_index
+        self.durable_index = durable_index
+        self.allocated_bytes = allocated
+        self.end = RECORDS_OFFSET
+        return True
+
+    def recover_batch(self, content: bytes, base_index: int) -> tuple[Batch, int] | None:
+        """The batch at ``end`` and the durable index its envelope claims; moves ``end`` behind it.
+
+        Args:
+            content: the whole file.
+            base_index: the index the batch must begin with.
+
+        Returns:
+            None when no such batch stands there whole.
+
+        Raises:
+            LogFormatError: a whole record stands there, of a version or kind that is not known.
+        """
+        envelope = self._envelope(content, self.end, self.end)
+        if envelope is None:
+            return None
+        length, durable_index = envelope
+        start = self.end + _ENVELOPE.size
+        record = content[start : start + length]
+        try:
+            batch = Batch.decode(record)
+        except BatchCorruptError as error:
+            if type(error) is not BatchCorruptError:
+                raise LogFormatError(self.name, self.end, error.reason) from error
+            return None
+        if batch.base_index != base_index:
+            return None
+        self.end += envelope_bytes(record)
+        return batch, durable_index
+
+    def _envelope(self, content: bytes, at: int, offset: int) -> tuple[int, int] | None:
+        """Length and claim of the envelope at ``content[at:]``, which stands at ``offset``."""
+        start = at + _ENVELOPE.size
+        if start + RECORD_BYTES_MIN > len(content):
+            return None
+        magic, crc, length, durable_index = _ENVELOPE.unpack_from(content, at)
+        if magic != _ENVELOPE_MAGIC or not RECORD_BYTES_MIN <= length <= RECORD_BYTES_MAX:
+            return None
+        record_crc = content[start : start + 4]
+        sealed = _SEALED.pack(self.number, offset, length, durable_index, record_crc)
+        return (length, durable_index) if crc32(sealed) == crc else None
+
+    def durable_index_claimed(self, content: bytes, offset: int) -> tuple[int, int]:
+        """The highest durable index that any envelope from ``offset`` on claims, and where.
+
+        Args:
+            content: the whole file.
+            offset: where to begin; what is before it is known.
+
+        Returns:
+            The index, 0 when there is no claim, and the offset of the envelope.
+        """
+        highest, claimed_at = 0, 0
+        at = content.find(_ENVELOPE_MAGIC, offset)
+        while at >= 0:
+            envelope = self._envelope(content, at, at)
+            if envelope is not None and envelope[1] > highest:
+                highest, claimed_at = envelope[1], at
+            at = content.find(_ENVELOPE_MAGIC, at + 1)
+        return highest, claimed_at

@@ -1,0 +1,1 @@
+"""Whole clusters in a simulated world, and the checker of what their clients saw."""

@@ -1,0 +1,27 @@
+"""The few types that every floor above the actors shares."""
+
+from typing import NewType
+
+Term = int
+"""Counts elections. Starts at 1; 0 means before the first."""
+
+Index = int
+"""The place of an entry in the log. Starts at 1; 0 means before the first."""
+
+ServerId = NewType("ServerId", int)
+"""64 bits that a server draws at its first start and never changes; 0 means none."""
+
+SessionId = int
+"""The log index of the entry that opened the session; 0 means none."""
+
+ResourceId = int
+"""The log index of the entry that opened the resource first; 0 means none."""
+
+VALUE_BYTES_MAX = 1 << 20
+"""The largest value a resource keeps, as encoded bytes."""
+
+NAME_CHARACTERS_MAX = 255
+"""The longest name of a resource, a server or a client."""
+
+OPERATION_BYTES_MAX = VALUE_BYTES_MAX + 65_536
+"""The largest encoded operation: one value, its key and the method's name."""

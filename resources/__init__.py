@@ -1,0 +1,1 @@
+"""What users come for: each resource is one file with its machine and its handle."""
