@@ -41,15 +41,12 @@ class NotOfferedError(ActorSystemException, AttributeError):
 class Cell:
     """The runtime's side of one actor."""
 
-    globalName = ""  # noqa: N815 - Thespian's name
-
-    def __init__(
-        self, node: "Node", address: NodeAddress, parent: "Cell | None", requirements: Any = None
-    ) -> None:
+    def __init__(self, node: "Node", address: NodeAddress, parent: "Cell | None") -> None:
         self.node = node
         self.address = address
         self.parent = parent
-        self.requirements = requirements  # of the node's capabilities, by Thespian's createActor
+        self.globalName: str | None = None  # Thespian's, for what the node has once
+        self.requirements: Any = None  # of the node's capabilities, by Thespian's createActor
         self.actor: Any = None
         self.mailbox: deque[tuple[Any, NodeAddress]] = deque()
         self.children: dict[NodeAddress, Cell] = {}
@@ -87,6 +84,9 @@ class Cell:
 
     def handle(self, message: Any, sender: NodeAddress) -> Any:
         """Give one message to the actor, with the rules for exceptions of its class."""
+        if self.exiting:
+            self._handle_late(message)
+            return None
         actor = self.actor
         try:
             return actor.receiveMessage(message, sender)
@@ -103,8 +103,14 @@ class Cell:
         finally:
             if type(message) is ActorExitRequest:
                 self._begin_exit(recursive=message.isRecursive)
-            elif type(message) is ChildActorExited and self.exiting:
-                self._finish_exit_if_alone()
+
+    def _handle_late(self, message: Any) -> None:
+        """An actor that only waits for its children to end handles nothing, and makes no new
+        ones."""
+        if type(message) is ChildActorExited:
+            self._finish_exit_if_alone()
+        elif not isinstance(message, DeadEnvelope | ActorSystemMessage):
+            self.node.dead_letter(self.address, message)
 
     def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None) -> Any:
         """Have a child handle a message now; its exceptions are this actor's own."""
@@ -114,6 +120,8 @@ class Cell:
     def _retry(self, message: Any, sender: NodeAddress) -> None:
         try:
             self.actor.receiveMessage(copy.deepcopy(message), sender)
+        except SystemExit:
+            self.node.deliver(self.address, ActorExitRequest(recursive=True), self.address)
         except Exception:  # noqa: BLE001 - as in handle
             details = traceback.format_exc()
             self.node.log.warning("message refused actor=%s\n%s", self.address, details)

@@ -108,8 +108,8 @@ class Content:
         durable = self.durable
         longest = len(self.visible)
         if longest > len(durable) and chance.random() < kept:
-            between = chance.randrange(len(durable), longest + 1) // PAGE_BYTES * PAGE_BYTES
-            size = max(len(durable), chance.choice((longest, between)))
+            whole_pages = chance.randint(len(durable) // PAGE_BYTES, longest // PAGE_BYTES)
+            size = max(len(durable), chance.choice((longest, whole_pages * PAGE_BYTES)))
             durable.extend(bytes(size - len(durable)))
         for page in sorted(self._dirty):
             if chance.random() < kept:

@@ -65,7 +65,7 @@ class Node:
         self._ready: deque[Cell] = deque()
         self._turn_planned = False
         self._serial = WELL_KNOWN_SERIALS
-        self._dead_letter_handlers: list[NodeAddress] = []
+        self._dead_letter_handler: NodeAddress | None = None
         self._global_names: dict[str, NodeAddress] = {}  # of Thespian's createActor
 
     # Actors.
@@ -82,13 +82,16 @@ class Node:
         *,
         serial: int = 0,
         requirements: Any = None,
+        global_name: str | None = None,
     ) -> Cell:
         """Make an actor; what its ``__init__`` raises is raised here."""
         assert serial == 0 or serial not in self._cells, "a well-known address has one actor"
         if serial == 0:
             self._serial += 1
             serial = self._serial
-        cell = Cell(self, NodeAddress(self.name, self.incarnation, serial), parent, requirements)
+        cell = Cell(self, NodeAddress(self.name, self.incarnation, serial), parent)
+        cell.requirements = requirements
+        cell.globalName = global_name
         self._cells[serial] = cell
         if parent is not None:
             parent.children[cell.address] = cell
@@ -111,14 +114,14 @@ class Node:
         """
         if source:
             raise NotOfferedError("loading actor sources is not offered yet")
-        cls = actor if isinstance(actor, type) else _class_named(actor)
         if name in self._global_names:
             return self._global_names[name]
+        cls = actor if isinstance(actor, type) else _class_named(actor)
         try:
             if not checkActorCapabilities(cls, self.capabilities, requirements):
                 raise NoCompatibleSystemForActor(cls, "this node has not what is required")
             owner = None if name else parent
-            address = self.make(owner, cls, (), requirements=requirements).address
+            cell = self.make(owner, cls, (), requirements=requirements, global_name=name)
         except Exception as error:
             if parent is None:
                 raise
@@ -130,8 +133,8 @@ class Node:
             self.deliver(parent.address, ChildActorExited(address), address)
             return address
         if name:
-            self._global_names[name] = address
-        return address
+            self._global_names[name] = cell.address
+        return cell.address
 
     def update_capability(self, name: str, value: Any) -> None:
         """Set a capability of this node, or take it away with None. Actors that the node no longer
@@ -155,12 +158,16 @@ class Node:
         """Whether this actor of the node is alive."""
         return address.serial in self._cells and address.incarnation == self.incarnation
 
+    def actor_at(self, serial: int) -> Any:
+        """The actor with this serial, for whoever runs the node; None when there is none."""
+        cell = self._cells.get(serial)
+        return None if cell is None else cell.actor
+
     def forget(self, cell: Cell) -> None:
         """Take a cell that has ended out of the books."""
         cell.ended = True
         self._cells.pop(cell.address.serial, None)
-        if cell.address in self._dead_letter_handlers:
-            self._dead_letter_handlers.remove(cell.address)
+        self.handle_dead_letters(cell.address, enable=False)
         for name, address in list(self._global_names.items()):
             if address == cell.address:
                 del self._global_names[name]
@@ -195,15 +202,15 @@ class Node:
     def dead_letter(self, target: NodeAddress, message: Any) -> None:
         """Account for a message whose actor is not there (any more)."""
         self.dead_letters += 1
-        for handler in self._dead_letter_handlers:
-            self.deliver(handler, DeadEnvelope(target, message), target)
+        if self._dead_letter_handler is not None:
+            self.deliver(self._dead_letter_handler, DeadEnvelope(target, message), target)
 
     def handle_dead_letters(self, handler: NodeAddress, enable: bool) -> None:
-        """Send dead letters to this actor from now on, or no longer."""
-        if handler in self._dead_letter_handlers:
-            self._dead_letter_handlers.remove(handler)
+        """Send dead letters to this actor from now on, in place of any other, or no longer."""
         if enable:
-            self._dead_letter_handlers.append(handler)
+            self._dead_letter_handler = handler
+        elif self._dead_letter_handler == handler:
+            self._dead_letter_handler = None
 
     # Turns.
 

@@ -60,7 +60,9 @@ class Batch:
             values, failures = decode(results)
             if type(values) is not list or len(values) != len(self.calls):
                 raise ValueError(f"{len(self.calls)} results were expected")
-            failed = {place: OperationFailed(str(kind), str(text)) for place, kind, text in failures}
+            failed = {
+                place: OperationFailed(str(kind), str(text)) for place, kind, text in failures
+            }
         except (TypeError, ValueError) as error:
             unread = f"the answer of the server cannot be read: {error}"
             self.fail(lambda: OutcomeUnknown(unread))
@@ -111,7 +113,9 @@ def pack(calls: Sequence[OperationCall]) -> list[Packed]:
             packed.append((list(some), operations))
         elif len(some) > 1:
             # A few more parts than the size asks for: the operations are not equally large.
-            rest.extendleft(reversed(_parts(some, 2 + size_bytes * 9 // (OPERATIONS_BYTES_MAX * 8))))
+            rest.extendleft(
+                reversed(_parts(some, 2 + size_bytes * 9 // (OPERATIONS_BYTES_MAX * 8)))
+            )
         elif size_bytes <= OPERATION_BYTES_MAX + LIST_HEAD_BYTES:
             packed.append((list(some), operations))
         else:

@@ -150,5 +150,3 @@ class Flush:
 @message(91)
 class Close:
     """The client is done with its session."""
-
-

@@ -18,7 +18,14 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from copycat.client.batches import Batch, Packed, earliest_deadline_s, joined, run_that_fits, without
+from copycat.client.batches import (
+    Batch,
+    Packed,
+    earliest_deadline_s,
+    joined,
+    run_that_fits,
+    without,
+)
 from copycat.client.deadlines import Deadlines
 from copycat.errors import OutcomeUnknown
 from copycat.protocol.client import CommandsReply, SubmitCommands

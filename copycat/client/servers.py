@@ -200,22 +200,22 @@ class Servers:
         is_leader = self._shared.up.get(best) == self._leader
         return best if best != using and is_leader else ""
 
-    def causes(self, said: str) -> tuple[tuple[str, str], ...]:
+    def causes(self, using: str, said: str) -> tuple[tuple[str, str], ...]:
         """What is known of every endpoint.
 
         Args:
-            said: what the server in use said last, or "".
+            using: the server in use, or "".
+            said: why it refused what it was asked last, or "" if it did not.
         """
-        up = {endpoint: name for name, endpoint in self._shared.up.items()}
-        return tuple(
-            (
-                endpoint,
-                f"connected to {up[endpoint]}"
-                if endpoint in up
-                else self._shared.failures.get(endpoint, "no answer yet"),
-            )
-            for endpoint in self._dialled
-        ) + ((("the server in use", said),) if said else ())
+        names = {endpoint: name for name, endpoint in self._shared.up.items()}
+
+        def cause(endpoint: str) -> str:
+            name = names.get(endpoint)
+            if name is None:
+                return self._shared.failures.get(endpoint, "no answer yet")
+            return said if said and name == using else f"connected to {name}"
+
+        return tuple((endpoint, cause(endpoint)) for endpoint in self._dialled)
 
     @property
     def are_reached(self) -> bool:

@@ -28,6 +28,7 @@ class Membership:
         self.configuration = ClusterConfiguration(disk)
         self.files = (self.identity, self.configuration)
         self._dialled = False
+        self._founding = False  # the configuration is being written for the first time
         self._taking_part = False
         options = server.options
         if self.identity.server_id == 0:
@@ -46,6 +47,11 @@ class Membership:
         for file in self.files:
             file.start_sync(server.address)
         self.disk_done()
+
+    @property
+    def introduced(self) -> bool:
+        """Whether this server's id is durable, so that others may be told."""
+        return self._dialled
 
     @property
     def established(self) -> bool:
@@ -89,7 +95,12 @@ class Membership:
             self._taking_part = True
             self._introduce()
             self._server.note("info", f"member of cluster {configuration.cluster_id:016x}")
-            self._server.become_follower()
+            self._server.become_follower(self._first_patience_s() if self._founding else None)
+
+    def _first_patience_s(self) -> float:
+        """A new cluster has no leader to wait for: its servers ask one after the other."""
+        rank = [name for name, _ in self.configuration.servers].index(self._server.options.name)
+        return self._server.options.election_timeout_min_s * (rank + 1) / 4
 
     def _introduce(self) -> None:
         cluster_id = self.configuration.cluster_id
@@ -109,6 +120,7 @@ class Membership:
             return
         ids = {self.identity.server_id, *(peer.server_id for peer in peers)}
         assert len(ids) == len(peers) + 1, "servers draw different ids"
+        self._founding = True
         self.configuration.establish(
             [
                 (self._server.options.name, self.identity.server_id),

@@ -168,6 +168,7 @@ class Log:
             DiskFailedError: after a crash the batches may or may not be there.
         """
         assert 0 <= last_index <= self.last_index, "truncation drops what is there"
+        assert last_index == self._index.end_at_or_before(last_index), "whole batches are kept"
         if last_index == self.last_index:
             return
         self._drop_from_cache(last_index)

@@ -104,14 +104,14 @@ def _read_forward(
     """Take over the batches of one segment up to the index from which it is overruled."""
     index = found.index
     found.durable_index = max(found.durable_index, segment.durable_index)
-    while index.last_index + 1 != overruled_from:
+    while True:
         offset = segment.end
         read = segment.recover_batch(content, index.last_index + 1)
         if read is None:
             return
         batch, durable_index = read
-        overlaps = overruled_from is not None and batch.last_index >= overruled_from
-        if batch.term < index.last_term or overlaps:
+        overruled = overruled_from is not None and batch.last_index >= overruled_from
+        if batch.term < index.last_term or overruled:
             segment.end = offset
             return
         index.append(batch.last_index, batch.term, segment.number << OFFSET_BITS | offset)

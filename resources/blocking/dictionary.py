@@ -27,7 +27,7 @@ class Dictionary(BlockingHandle[AsyncDistributedMap[K, V]], MutableMapping[K, V]
 
     # A handle is equal to itself only: comparing contents would read the whole map.
     __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]  # Mapping has None
+    __hash__ = object.__hash__
 
     def __getitem__(self, key: K) -> V:
         entry = self._runner.run(self._handle.get_entry(key))
@@ -47,9 +47,6 @@ class Dictionary(BlockingHandle[AsyncDistributedMap[K, V]], MutableMapping[K, V]
 
     def __len__(self) -> int:
         return self._runner.run(self._handle.length())
-
-    def __bool__(self) -> bool:
-        return True  # It is a handle: `if users:` must not ask the cluster.
 
     def __iter__(self) -> Iterator[K]:
         return Pages(self._handle.keys(), self._runner)
@@ -106,7 +103,7 @@ class Dictionary(BlockingHandle[AsyncDistributedMap[K, V]], MutableMapping[K, V]
         """
         return self._runner.run(self._handle.popitem(timeout_s=timeout_s))
 
-    def setdefault(self, key: K, default: V) -> V:  # type: ignore[override]  # no None by default
+    def setdefault(self, key: K, default: V) -> V:
         """The value of the key, which becomes ``default`` if it has none."""
         return self._runner.run(self._handle._set_default(key, default))
 

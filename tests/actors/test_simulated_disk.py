@@ -81,10 +81,10 @@ def test_growth_that_was_not_synced_may_leave_zeros() -> None:
         content = disk.load("log")
         assert content is not None
         assert content[:PAGE_BYTES] == pages("a")
-        seen.add((len(content), bytes(content[PAGE_BYTES :: PAGE_BYTES])))
+        seen.add((len(content), bytes(content[PAGE_BYTES::PAGE_BYTES])))
     assert {length for length, _ in seen} == {512, 1024, 1536, 1537}
-    assert (1537, b"\0y\0") in seen
     assert (1537, b"xyz") in seen
+    assert any(length == 1537 and 0 < tail.count(0) < 3 for length, tail in seen)
 
 
 def test_a_sync_saves_what_was_written_before_it_was_asked_for() -> None:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 
 from copycat.actors.address import NodeAddress
-from copycat.actors.environment import DiskDone
+from copycat.actors.environment import DiskDone, File
 
 SECTOR_BYTES = 512
 SERVER = NodeAddress.well_known("s1", 1)
@@ -48,7 +48,9 @@ class Inode:
         image = bytearray(self.durable)
         for offset, content in self.unsynced:
             apply(image, offset, content)
-            for sector in range(offset // SECTOR_BYTES, -(-(offset + len(content)) // SECTOR_BYTES)):
+            for sector in range(
+                offset // SECTOR_BYTES, -(-(offset + len(content)) // SECTOR_BYTES)
+            ):
                 start = sector * SECTOR_BYTES
                 versions.setdefault(sector, []).append(bytes(image[start : start + SECTOR_BYTES]))
         for sector, contents in versions.items():
@@ -136,7 +138,8 @@ class MemoryDisk:
         inode = self.visible.get(name)
         return bytes(inode.visible) if inode else None
 
-    def sync(self, file: MemoryFile, reply_to: NodeAddress, token: int) -> None:
+    def sync(self, file: File, reply_to: NodeAddress, token: int) -> None:
+        assert isinstance(file, MemoryFile)
         assert file.is_open
         count_then = len(file.inode.unsynced)
         inode = file.inode

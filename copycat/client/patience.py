@@ -1,0 +1,76 @@
+"""Patience: how long the session waits for the server in use, and after a refusal."""
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from copycat.protocol.client import Refusal, Refused
+
+if TYPE_CHECKING:
+    from random import Random
+
+SILENCE_FIRST_S = 1.5  # of a server that was asked something, before another one is tried
+SILENCE_LAST_S = 6.0
+NO_LEADER_PATIENCE_S = 1.0  # with a server that knows no leader, before another one is asked
+BACK_OFF_FIRST_S = 0.025  # after a refusal
+BACK_OFF_LAST_S = 0.2
+
+
+class Patience:
+    """What the session has put up with since the cluster last did what it was asked.
+
+    Attributes:
+        refusal: the last one since then, or None.
+    """
+
+    def __init__(self, random: "Random") -> None:
+        self.refusal: Refused | None = None
+        self._random = random
+        self._unheard_since_s = inf
+        self._silence_s = SILENCE_FIRST_S
+        self._refused_since_s = inf
+        self._back_off_s = BACK_OFF_FIRST_S
+
+    @property
+    def ends_at_s(self) -> float:
+        """When the server in use has been silent for too long, if it stays silent."""
+        return self._unheard_since_s + self._silence_s
+
+    def asked(self, now_s: float) -> None:
+        """The server in use was asked something."""
+        self._unheard_since_s = min(self._unheard_since_s, now_s)
+
+    def heard(self) -> None:
+        """The server in use has said something."""
+        self._unheard_since_s = inf
+
+    def ended(self) -> None:
+        """The server in use was given up; with each one in a row the next gets more time."""
+        self._silence_s = min(self._silence_s * 2, SILENCE_LAST_S)
+
+    def begins(self) -> None:
+        """Another server, or another connection, comes into use."""
+        self._unheard_since_s = self._refused_since_s = inf
+
+    def refused(self, refusal: Refused, now_s: float) -> bool:
+        """A request was refused.
+
+        Returns:
+            Whether this server has been without a leader for so long that others should be asked.
+        """
+        self.refusal = refusal
+        self._refused_since_s = min(self._refused_since_s, now_s)
+        waited_s = now_s - self._refused_since_s
+        return refusal.reason == Refusal.NO_LEADER and waited_s >= NO_LEADER_PATIENCE_S
+
+    def back_off_s(self) -> float:
+        """How long to wait before the next attempt: ever longer, and not all clients alike."""
+        delay_s = self._back_off_s * (0.5 + self._random.random())
+        self._back_off_s = min(self._back_off_s * 2, BACK_OFF_LAST_S)
+        return delay_s
+
+    def restored(self) -> None:
+        """The cluster did what it was asked."""
+        self.refusal = None
+        self._refused_since_s = inf
+        self._silence_s = SILENCE_FIRST_S
+        self._back_off_s = BACK_OFF_FIRST_S

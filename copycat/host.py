@@ -1,0 +1,123 @@
+"""ServerHost: one server in the real world, on the running event loop.
+
+It puts a ``Server`` actor into a network node with a directory and a listening port. A process
+that does nothing else (``copycat serve``) also hands it the cyclic garbage collector, which would
+stop the loop for long when the log is large: nothing on the server's paths makes cycles.
+"""
+
+import asyncio
+import gc
+from pathlib import Path
+
+from copycat.actors.environment import Identity
+from copycat.actors.network import NetworkNode
+from copycat.protocol.client import SERVER
+from copycat.server.options import ServerOptions
+from copycat.server.roles.leader import Leader
+from copycat.server.server import Server
+
+COLLECT_EVERY_S = 30.0
+POLL_S = 0.001
+
+
+class ServerHost:
+    """A server with its node; made on the loop it is going to live on."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        *,
+        listen: str,
+        directory: Path,
+        shares_loop: bool = False,
+    ) -> None:
+        """Load the server's files; nobody reaches it before ``start``.
+
+        Args:
+            options: the server's settings.
+            listen: "host:port" to be dialled at.
+            directory: where its files are, made if there is none; one process may use it.
+            shares_loop: other nodes or programs run on this loop too.
+
+        Raises:
+            DirectoryInUseError: another process uses the directory.
+            StorageError: a file is damaged or cannot be read.
+            ConfigurationError: the options contradict what is stored.
+        """
+        self.options = options
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._node = NetworkNode(
+            Identity(options.name), listen=listen, directory=directory, shares_loop=shares_loop
+        )
+        self._node.on_failure = self._failed
+        try:
+            self._node.spawn(Server, options, serial=SERVER)
+        except BaseException:
+            self._node.stop()
+            raise
+
+    async def start(self) -> None:
+        """Listen, and look for the others.
+
+        Raises:
+            ListenError: the port is in use or not of this machine.
+            DiskFailedError: the server's identity could not be written.
+        """
+        try:
+            # Whoever connects is told this server's id, so the id must be durable first.
+            while not self._node.stopped and not self._server().membership.introduced:
+                await asyncio.sleep(POLL_S)
+            if self._node.failure is not None:
+                raise self._node.failure
+            await self._node.start()
+        except BaseException:
+            self._node.stop()
+            raise
+
+    async def wait(self) -> None:
+        """Return when the server was stopped; raise what made it fail."""
+        await asyncio.shield(self._ended)
+
+    def stop(self) -> None:
+        """Stop at once. What was acknowledged is on the disks of a majority."""
+        self._node.stop()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has been stopped or has failed."""
+        return self._node.stopped
+
+    def leads(self) -> bool:
+        """Whether this server leads, by its own account."""
+        return not self.stopped and self._server().role_title == Leader.title
+
+    def _server(self) -> Server:
+        server = self._node.actor_at(SERVER)
+        assert isinstance(server, Server), "the well-known serial is the server's"
+        return server
+
+    def own_garbage_collector(self) -> None:
+        """Take the cyclic garbage collector over: this process is the server and nothing else.
+
+        Everything loaded so far is never looked at again; young cycles, which only exceptions and
+        libraries make, are collected now and then.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._collect_later()
+
+    def _collect_later(self) -> None:
+        asyncio.get_running_loop().call_later(COLLECT_EVERY_S, self._collect)
+
+    def _collect(self) -> None:
+        if not self._node.stopped:
+            gc.collect(0)
+            self._collect_later()
+
+    def _failed(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()  # looked at: nobody may be waiting

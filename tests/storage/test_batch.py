@@ -1,0 +1,125 @@
+"""Batches: what is encoded is decoded, and no other bytes are."""
+
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copycat.storage.batch import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Batch, BatchKind
+from copycat.storage.errors import BatchCorruptError, BatchFormatError
+
+NUMBERS = st.integers(0, 2**64 - 1)
+
+
+@given(
+    kind=st.sampled_from(BatchKind),
+    base_index=st.integers(1, 2**63 - 1),
+    count=st.integers(1, 512),
+    wall_time_us=st.integers(-(2**63), 2**63 - 1),
+    numbers=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    operations=st.binary(max_size=300),
+)
+def test_decoding_gives_back_what_was_encoded(
+    kind: BatchKind,
+    base_index: int,
+    count: int,
+    wall_time_us: int,
+    numbers: tuple[int, int, int, int, int, int],
+    operations: bytes,
+) -> None:
+    """Every field survives, and the record is the very same bytes."""
+    term, log_time_us, session, first_sequence, response_sequence, event_index = numbers
+    made = Batch.encode(
+        kind=kind,
+        base_index=base_index,
+        count=count,
+        term=term,
+        log_time_us=log_time_us,
+        wall_time_us=wall_time_us,
+        session=session,
+        first_sequence=first_sequence,
+        response_sequence=response_sequence,
+        event_index=event_index,
+        operations=operations,
+    )
+    read = Batch.decode(made.record)
+    for name in Batch.__slots__:
+        assert getattr(read, name) == getattr(made, name)
+    assert read == made
+    assert type(read.kind) is BatchKind
+    assert read.operations == operations
+    assert read.last_index == base_index + count - 1
+
+
+def example(operations: bytes = b"operations") -> bytes:
+    """The record of one batch."""
+    return Batch.encode(
+        kind=BatchKind.COMMANDS,
+        base_index=5,
+        count=2,
+        term=3,
+        log_time_us=4,
+        wall_time_us=5,
+        operations=operations,
+    ).record
+
+
+def test_every_flipped_bit_is_found() -> None:
+    """One CRC covers all of a record, itself included."""
+    record = example()
+    for position in range(len(record) * 8):
+        flipped = bytearray(record)
+        flipped[position // 8] ^= 1 << position % 8
+        with pytest.raises(BatchCorruptError):
+            Batch.decode(bytes(flipped))
+
+
+def test_every_other_length_is_found() -> None:
+    """A record that was cut, or that something follows, is not one."""
+    record = example()
+    for length in range(len(record)):
+        with pytest.raises(BatchCorruptError):
+            Batch.decode(record[:length])
+    with pytest.raises(BatchCorruptError):
+        Batch.decode(record + b"\0")
+    with pytest.raises(BatchCorruptError):
+        Batch.decode(bytes(RECORD_BYTES_MAX + 1))
+
+
+@given(st.binary(min_size=RECORD_BYTES_MIN - 4, max_size=200))
+def test_what_has_a_right_crc_is_still_checked(body: bytes) -> None:
+    """Bytes that a stranger gave a CRC are a batch within its limits, or refused."""
+    record = crc32(body).to_bytes(4, "little") + body
+    try:
+        read = Batch.decode(record)
+    except BatchCorruptError:
+        return
+    assert 1 <= read.count <= 512
+    assert read.base_index >= 1
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "error"),
+    [
+        (4, 2, BatchFormatError),  # format version
+        (5, 99, BatchFormatError),  # kind
+        (6, 0, BatchCorruptError),  # count
+        (7, 0xFF, BatchCorruptError),  # count
+        (8, 1, BatchCorruptError),  # bytes of operations
+        (12, 0, BatchCorruptError),  # base index
+        (19, 0xFF, BatchCorruptError),  # base index
+    ],
+)
+def test_a_field_out_of_range_is_refused(
+    position: int, value: int, error: type[BatchCorruptError]
+) -> None:
+    """Each limit is checked on its own, and an unknown format is told from damage."""
+    record = bytearray(example())
+    assert record[position] != value
+    record[position] = value
+    record[:4] = crc32(record[4:]).to_bytes(4, "little")
+    with pytest.raises(BatchCorruptError) as caught:
+        Batch.decode(bytes(record))
+    assert type(caught.value) is error
+    assert "\n" not in str(caught.value)
