@@ -316,7 +316,7 @@ class AsyncDistributedLock(AsyncHandle):
                 token = await settled
             if token == 0:
                 return None
-            if token is None or client.session_id != session or client.state != "connected":
+            if token is None or client.state != "connected":
                 self._withdraw(request)
                 raise self._session_lost()
             grant = self._grants[token] = AsyncLockGrant(self, token)
@@ -324,7 +324,7 @@ class AsyncDistributedLock(AsyncHandle):
             raise
         except OutcomeUnknown:
             self._withdraw(request)
-            if client.session_id != session:
+            if session not in (0, client.session_id):
                 raise self._session_lost() from None
             raise LockTimeout(f"nobody answered the request for lock {self.name!r}") from None
         except BaseException:

@@ -7,6 +7,7 @@ session only sees the object: the future behind it belongs to the world the prog
 from typing import Any, Protocol
 
 from copycat.actors.message import message
+from copycat.errors import ClientClosed, CopycatError, OutcomeUnknown, SessionExpired
 from copycat.protocol.client import Consistency
 
 
@@ -117,6 +118,49 @@ class ConnectCall(Call):
     """Ends when the session is open; its value is the session's id."""
 
     __slots__ = ()
+
+
+class Turn:
+    """The calls of one turn of the loop, by kind.
+
+    Attributes:
+        queries: by consistency, with how many of the commands were submitted before the last one.
+    """
+
+    __slots__ = ("commands", "connects", "openings", "queries")
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.commands: list[CommandCall] = []
+        self.queries: dict[Consistency, tuple[list[QueryCall], int]] = {}
+        self.openings: list[OpenCall] = []
+        self.connects: list[ConnectCall] = []
+        for call in calls:
+            if type(call) is CommandCall:
+                self.commands.append(call)
+            elif type(call) is QueryCall:
+                alike, _ = self.queries.get(call.consistency, ([], 0))
+                alike.append(call)
+                self.queries[call.consistency] = (alike, len(self.commands))
+            elif type(call) is OpenCall:
+                self.openings.append(call)
+            else:
+                assert type(call) is ConnectCall, "there are four kinds of calls"
+                self.connects.append(call)
+
+
+def unanswered() -> CopycatError:
+    """What a call is told whose session ended while it was under way."""
+    return OutcomeUnknown("the session ended before an answer came: it may have been applied")
+
+
+def expired() -> CopycatError:
+    """What a call is told that had not been sent when its session expired."""
+    return SessionExpired("the session ended before this was sent; there is a new one")
+
+
+def closed() -> CopycatError:
+    """What a call is told that had not been sent when the client was closed."""
+    return ClientClosed("the client has been closed, and this had not been sent")
 
 
 class Inbox(Protocol):

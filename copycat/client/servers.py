@@ -128,6 +128,10 @@ class Servers:
 
     # News of links.
 
+    def connected(self, notice: NodeConnected) -> None:
+        """A link to a server is up."""
+        self._shared.connected(notice)
+
     def unreachable(self, notice: NodeUnreachable, now_s: float) -> None:
         """An endpoint could not be reached: the next one is due."""
         self._shared.unreachable(notice)

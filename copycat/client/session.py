@@ -1,8 +1,8 @@
 """ClientSession: a client's side of its session, which outlives any one connection (§6.3).
 
 It opens the session, keeps it alive, moves it to another server when the one in use fails or
-another one leads, and opens a new one when it is lost. What it carries has files of its own:
-``commands``, ``queries``, ``openings``; which server it uses is decided in ``servers``.
+another one leads, and opens a new one when it is lost. What it carries has files of its own,
+``commands``, ``queries`` and ``openings``, and so has the way it takes, ``attachment``.
 
 The client's *state* is one of:
 
@@ -28,9 +28,20 @@ from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import decode
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
+from copycat.client.attachment import Attachment
 from copycat.client.batches import pack
-from copycat.client.calls import Close, CommandCall, ConnectCall, Flush, Inbox, OpenCall, QueryCall
-from copycat.client.commands import CommandBatch, Commands, Failure
+from copycat.client.calls import (
+    Close,
+    ConnectCall,
+    Flush,
+    Inbox,
+    OpenCall,
+    Turn,
+    closed,
+    expired,
+    unanswered,
+)
+from copycat.client.commands import CommandBatch, Commands
 from copycat.client.contact import Contact
 from copycat.client.deadlines import Deadlines
 from copycat.client.event_order import EventOrder
@@ -38,22 +49,11 @@ from copycat.client.openings import Openings
 from copycat.client.patience import Patience
 from copycat.client.queries import Queries, QueryBatch
 from copycat.client.servers import Servers, ServerSelection, SharedLinks
-from copycat.errors import (
-    ClientClosed,
-    CopycatError,
-    NoLeader,
-    OutcomeUnknown,
-    Overloaded,
-    SessionExpired,
-    Unreachable,
-)
 from copycat.protocol.client import (
-    SERVER,
     AttachSession,
     AttachSessionReply,
     CloseSession,
     CommandsReply,
-    DetachSession,
     Events,
     KeepAlive,
     KeepAliveReply,
@@ -70,7 +70,6 @@ from copycat.protocol.client import (
 )
 
 NONCE_BYTES = 16
-ASK_AGAIN_S = 1.0  # a server for the session
 CLOSE_TIMEOUT_S = 1.0
 CLOSE_AGAIN_S = 0.25
 WAKE_SOONEST_S = 0.001
@@ -110,14 +109,11 @@ class ClientSession(Actor):
         links = self.environment.links
         shared = shared if shared is not None else SharedLinks()
         self._servers = Servers(options.endpoints, options.selection, shared, links)
+        self._patience = Patience(self.environment.random)
+        self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
 
-        self._node = ""  # the server in use
-        self._connection: NodeAddress | None = None  # its actor for us, once it has answered
-        self._left: NodeAddress | None = None  # the one we move away from
-        self._ask_at_s = inf  # when to ask the server in use again for the session
         self._opening_s = inf  # when the session was asked for first
         self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before
-        self._patience = Patience(self.environment.random)
         self._contact = Contact(options.timeout_s)
         self._events = EventOrder()
         self._index = 0  # the highest index seen
@@ -129,7 +125,7 @@ class ClientSession(Actor):
         links.watch(self.address)
         now_s = self._now_s()
         self._servers.dial_next(now_s)
-        self._use(self._servers.choose(now_s), now_s)
+        self._attachment.use_best(now_s)
         self._plan(now_s)
 
     # What the client says.
@@ -139,29 +135,21 @@ class ClientSession(Actor):
         calls = self._inbox.take()
         if self._closing:
             for call in calls:
-                call.fail(_closed())
+                call.fail(closed())
             return
+        turn = Turn(calls)
         before = self._commands.last_ordinal
-        commands: list[CommandCall] = []
-        queries: dict[int, tuple[list[QueryCall], int]] = {}
-        for call in calls:
-            if type(call) is CommandCall:
-                commands.append(call)
-            elif type(call) is QueryCall:
-                alike, _ = queries.get(call.consistency, ([], 0))
-                alike.append(call)
-                queries[call.consistency] = (alike, len(commands))
-            elif type(call) is OpenCall:
-                self._openings.submit(call)
-            elif type(call) is ConnectCall:
-                self._deadlines.add(call)
-                self._connects.append(call)
-        for packed in pack(commands):
+        for packed in pack(turn.commands):
             self._commands.submit(packed)
-        for alike, commands_before in queries.values():
+        for alike, commands_before in turn.queries.values():
             after = min(before + commands_before, self._commands.last_ordinal)
             for packed in pack(alike):
                 self._queries.submit(packed, alike[0].consistency, after)
+        for opening in turn.openings:
+            self._openings.submit(opening)
+        for connect in turn.connects:
+            self._deadlines.add(connect)
+            self._connects.append(connect)
         self._end_connects()
         self._go_on(self._now_s())
 
@@ -171,11 +159,11 @@ class ClientSession(Actor):
             return
         now_s = self._now_s()
         self._closing = True
-        self._commands.lose(_closed, _unanswered)
-        self._queries.lose(_closed)
-        self._openings.close(_closed)
+        self._commands.lose(closed, unanswered)
+        self._queries.lose(closed)
+        self._openings.close(closed)
         for call in (*self._inbox.take(), *self._connects):
-            call.fail(_closed())
+            call.fail(closed())
         self._close_at_s = now_s
         self._close_by_s = now_s + CLOSE_TIMEOUT_S
         self._tick(now_s)
@@ -185,7 +173,7 @@ class ClientSession(Actor):
         self._close_by_s = inf
         self._servers.close()
         self._set_state("closed")
-        self._inbox.session_closed()
+        self._inbox.sessionclosed()
         self.send(self.address, ActorExitRequest())
 
     def _end_connects(self) -> None:
@@ -202,19 +190,18 @@ class ClientSession(Actor):
             return
         now_s = self._now_s()
         self._servers.connected(message)
-        if not self._node or message.node == self._node:
-            self._use(message.node, now_s)
+        if self._attachment.node in ("", message.node):
+            self._attachment.use(message.node, now_s)
         else:
-            self._move_to_leader(now_s)
+            self._attachment.move_to_leader(now_s)
         self._plan(now_s)
 
     def node_disconnected(self, message: NodeDisconnected, sender: NodeAddress) -> None:
         """Go on with another server at once if this was the one in use."""
         now_s = self._now_s()
         self._servers.disconnected(message)
-        if message.node == self._node:
-            self._use(self._servers.choose(now_s), now_s)
-            self._left = None
+        if message.node == self._attachment.node:
+            self._attachment.use_best(now_s)
         self._plan(now_s)
 
     def node_unreachable(self, message: NodeUnreachable, sender: NodeAddress) -> None:
@@ -226,49 +213,26 @@ class ClientSession(Actor):
     def leader_changed(self, message: LeaderChanged, sender: NodeAddress) -> None:
         """Go where the leader is, or at least go on with what was refused for want of one."""
         now_s = self._now_s()
-        self._heard(sender)
+        self._attachment.heard(sender)
         if self._servers.leader_changed(message.leader, message.term):
-            if self._patience.refusal is not None:
+            if self._attachment.connection is not None:
                 self._resend_at_s = min(self._resend_at_s, now_s)
-                self._ask_at_s = min(self._ask_at_s, now_s)
-            self._move_to_leader(now_s)
+            elif self._patience.refusal is not None:
+                self._attachment.ask_at(now_s)
+            self._attachment.move_to_leader(now_s)
         self._tick(now_s)
 
-    def _move_to_leader(self, now_s: float) -> None:
-        leader = self._servers.better_than(self._node, now_s)
-        if leader:
-            self._use(leader, now_s)
-
-    def _move_on(self, now_s: float) -> None:
-        """The server in use does not do what it should: take another one, if there is one."""
-        self._servers.doubt(self._node, now_s)
-        self._use(self._servers.choose(now_s), now_s)
-
-    def _use(self, node: str, now_s: float) -> None:
-        """Ask a server for the session; it is in use from its answer on."""
-        if self._connection is not None:
-            self._left = self._connection
-        self._connection = None
-        self._node = node
-        self._patience.begins()
-        self._resend_at_s = self._ask_at_s = inf
-        if node:
-            self._ask(now_s)
-
-    def _ask(self, now_s: float) -> None:
-        self._ask_at_s = now_s + ASK_AGAIN_S
-        self._patience.asked(now_s)
-        server = NodeAddress.well_known(self._node, SERVER)
+    def _question(self, now_s: float) -> OpenSession | AttachSession:
+        """What a server is asked before it is used."""
         if self.session:
-            self.send(server, AttachSession(self.session, self._events.index))
-        else:
-            self._opening_s = min(self._opening_s, now_s)
-            timeout_ms = round(self._options.timeout_s * 1000)
-            self.send(server, OpenSession(self._nonce, self._options.name, timeout_ms))
+            return AttachSession(self.session, self._events.index)
+        self._opening_s = min(self._opening_s, now_s)
+        timeout_ms = round(self._options.timeout_s * 1000)
+        return OpenSession(self._nonce, self._options.name, timeout_ms)
 
     def session_opened(self, message: OpenSessionReply, sender: NodeAddress) -> None:
         """The session is there."""
-        if message.nonce != self._nonce or self.session or not self._is_awaited(sender):
+        if message.nonce != self._nonce or self.session or not self._attachment.is_awaited(sender):
             return
         now_s = self._now_s()
         self.session = message.session
@@ -283,7 +247,7 @@ class ClientSession(Actor):
 
     def session_attached(self, message: AttachSessionReply, sender: NodeAddress) -> None:
         """The session goes on with another server, or on another connection."""
-        if message.session != self.session or not self._is_awaited(sender):
+        if message.session != self.session or not self._attachment.is_awaited(sender):
             return
         now_s = self._now_s()
         self._attached(sender, message.servers)
@@ -293,26 +257,18 @@ class ClientSession(Actor):
             self._contact.keep_alive_at_s = now_s
         self._tick(now_s)
 
-    def _is_awaited(self, sender: NodeAddress) -> bool:
-        return sender.node == self._node and self._connection is None
-
     def _attached(self, connection: NodeAddress, members: tuple[str, ...]) -> None:
-        self._heard(connection)
-        self._connection = connection
-        self._ask_at_s = inf
-        if self._left is not None and self._left != connection:
-            self.send(self._left, DetachSession(self.session))
-        self._left = None
+        self._attachment.made(connection, self.session, members)
+        self._resend_at_s = inf
         self._events.attached()
         self._openings.resend()
-        self._servers.learn(members, self._node)
 
     # Answers.
 
     def commands_answered(self, message: CommandsReply, sender: NodeAddress) -> None:
         """Complete a batch, and what it has held up."""
         if message.session == self.session:
-            self._heard(sender)
+            self._attachment.heard(sender)
             sent_s = self._commands.answered(message)
             if sent_s is not None:
                 now_s = self._now_s()
@@ -323,21 +279,21 @@ class ClientSession(Actor):
     def queries_answered(self, message: QueriesReply, sender: NodeAddress) -> None:
         """Complete the queries of a read."""
         if message.session == self.session:
-            self._heard(sender)
+            self._attachment.heard(sender)
             if self._queries.answered(message):
                 self._progressed(message.index, self._now_s())
 
     def resource_opened(self, message: OpenResourceReply, sender: NodeAddress) -> None:
         """Complete the opening of a resource."""
         if message.session == self.session:
-            self._heard(sender)
+            self._attachment.heard(sender)
             if self._openings.answered(message):
                 self._progressed(message.resource, self._now_s())
 
     def keep_alive_answered(self, message: KeepAliveReply, sender: NodeAddress) -> None:
         """A sign of life has arrived."""
         if message.session == self.session:
-            self._heard(sender)
+            self._attachment.heard(sender)
             self._contact.keep_alive_answered()
             now_s = self._now_s()
             self._tell_contact(now_s)
@@ -353,7 +309,7 @@ class ClientSession(Actor):
         """Deliver events once and in order; ask for those that are missing."""
         if message.session != self.session:
             return
-        self._heard(sender)
+        self._attachment.heard(sender)
         now_s = self._now_s()
         if self._events.accepts(message, now_s):
             self._index = max(self._index, message.event_index)
@@ -381,7 +337,7 @@ class ClientSession(Actor):
         """Try again what may be taken later, and end what will never be."""
         if message.session != self.session:
             return
-        self._heard(sender)
+        self._attachment.heard(sender)
         now_s = self._now_s()
         waits = False  # whether something is to be tried again
         match message.request:
@@ -394,15 +350,15 @@ class ClientSession(Actor):
             case Request.OPEN_RESOURCE:
                 waits = self._openings.refused(message)
             case Request.OPEN_SESSION | Request.ATTACH_SESSION:
-                waits = self._is_awaited(sender)
+                waits = self._attachment.is_awaited(sender)
             case Request.KEEP_ALIVE:
                 self._contact.keep_alive_refused(now_s)
         if message.reason == Refusal.UNKNOWN_SESSION and self.session:
             self._lose(now_s)
         elif waits and self._patience.refused(message, now_s):
-            self._move_on(now_s)
-        elif waits and self._connection is None:
-            self._ask_at_s = now_s + self._patience.back_off_s()
+            self._attachment.move_on(now_s)
+        elif waits and self._attachment.connection is None:
+            self._attachment.ask_at(now_s + self._patience.back_off_s())
         elif waits and self._resend_at_s == inf:
             self._resend_at_s = now_s + self._patience.back_off_s()
         self._go_on(now_s)
@@ -427,15 +383,14 @@ class ClientSession(Actor):
             self.session = 0
             self._tick(now_s)
             return
-        self._commands.lose(_expired, _unanswered)
-        self._queries.lose(_expired)
+        self._commands.lose(expired, unanswered)
+        self._queries.lose(expired)
         self._set_state("lost")
         self.session = 0
         self._nonce = self.environment.random.randbytes(NONCE_BYTES)
         self._opening_s = inf
         self._set_state("connecting")
-        self._connection = self._left = None
-        self._use(self._servers.choose(now_s), now_s)
+        self._attachment.use_best(now_s)
         self._plan(now_s)
 
     def _set_state(self, state: str) -> None:
@@ -448,19 +403,20 @@ class ClientSession(Actor):
     def _now_s(self) -> float:
         return self.environment.clock.monotonic_s()
 
-    def _heard(self, sender: NodeAddress) -> None:
-        if sender.node == self._node:
-            self._patience.heard()
-
     def _transmit(self, message: Any) -> None:
         """Send something that is answered."""
-        assert self._connection is not None, "requests travel on a connection"
+        connection = self._attachment.connection
+        assert connection is not None, "requests travel on a connection"
         self._patience.asked(self._now_s())
-        self.send(self._connection, message)
+        self.send(connection, message)
 
     def _go_on(self, now_s: float) -> None:
         """Send what waits, unless a refusal asks for patience."""
-        if self._connection is not None and self._resend_at_s == inf and not self._closing:
+        if (
+            self._attachment.connection is not None
+            and self._resend_at_s == inf
+            and not self._closing
+        ):
             self._commands.send_waiting(now_s, self.session, self._events.index)
             self._queries.send_waiting(now_s, self.session, self._index)
             self._openings.send_waiting(now_s, self.session)
@@ -481,16 +437,10 @@ class ClientSession(Actor):
         if self._closing and (not self.session or self._close_by_s <= now_s):
             self._end()
             return
-        if self._servers.dial_at_s <= now_s:
-            self._servers.dial_next(now_s)
-        if self._patience.ends_at_s <= now_s:
-            self._patience.ended()
-            self._move_on(now_s)
-        elif self._ask_at_s <= now_s:
-            self._ask(now_s)
+        self._attachment.tick(now_s)
         if self._doubtful_at_s() <= now_s:
             self._set_state("suspended")
-        if self._connection is not None:
+        if self._attachment.connection is not None:
             self._say_what_is_due(now_s)
         self._go_on(now_s)
 
@@ -520,13 +470,11 @@ class ClientSession(Actor):
         """Have this actor woken when the next thing is due."""
         due_s = min(
             self._deadlines.next_s,
-            self._servers.dial_at_s,
-            self._patience.ends_at_s,
-            self._ask_at_s,
+            self._attachment.due_s,
             self._close_by_s,
             self._doubtful_at_s(),
         )
-        if self._connection is not None:
+        if self._attachment.connection is not None:
             due_s = min(
                 due_s,
                 self._resend_at_s,
@@ -550,7 +498,7 @@ class ClientSession(Actor):
         due = self._deadlines.due(now_s)
         if not due:
             return
-        not_applied = self._why_not_applied()
+        not_applied = self._attachment.why_not_applied()
         for item in due:
             if isinstance(item, CommandBatch):
                 if self._commands.expire(item, now_s, not_applied):
@@ -563,31 +511,3 @@ class ClientSession(Actor):
                 item.fail(not_applied())
                 self._connects.remove(item)
         self._queries.release()
-
-    def _why_not_applied(self) -> Failure:
-        """What to say of a call that has certainly changed nothing."""
-        refusal = self._patience.refusal
-        causes = self._servers.causes(self._node, refusal.text if refusal is not None else "")
-
-        def error() -> CopycatError:
-            if not self._servers.are_reached:
-                return Unreachable("no server could be reached in time", causes=causes)
-            if refusal is None:
-                return Unreachable("the server in use did not answer in time", causes=causes)
-            if refusal.reason == Refusal.NO_LEADER:
-                return NoLeader("no leader was found in time", causes=causes)
-            return Overloaded("the cluster did not take it in time", causes=causes)
-
-        return error
-
-
-def _unanswered() -> CopycatError:
-    return OutcomeUnknown("the session ended before an answer came: it may have been applied")
-
-
-def _expired() -> CopycatError:
-    return SessionExpired("the session ended before this was sent; there is a new one")
-
-
-def _closed() -> CopycatError:
-    return ClientClosed("the client has been closed, and this had not been sent")

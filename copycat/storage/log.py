@@ -358,7 +358,7 @@ class Log:
             self._remove(segment.name)
         self._syncing_dead = []
         for segment in self._syncing_segments:
-            if segment is not self._tail and segment not in self._unsynced:
+            if segment is not self._tail:
                 segment.close()
         self._syncing_segments = []
         assert self._reply_to is not None, "a sync was asked for by somebody"

@@ -123,7 +123,7 @@ def _refuse_damage(found: RecoveredLog, every: list[Segment], content: bytes) ->
     """Raise if anything behind the end of the log claims that it was durable beyond that end."""
     last = next(reversed(found.segments.values())) if found.segments else None
     later = [segment for segment in every if last is None or segment.number > last.number]
-    claims = [(found.durable_index, last, 0)] if last else []
+    claims = []
     if last:
         highest, offset = last.durable_index_claimed(content, last.end)
         claims.append((highest, last, offset))

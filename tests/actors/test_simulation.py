@@ -102,14 +102,14 @@ def trade(seed: int) -> tuple[Simulation, list[int]]:
         for number in range(3):
             node = simulation.node(Identity(f"customer{number}"))
             node.spawn(Customer, "shop:1", "shop", answers)
-        await asyncio.sleep(5)
+        await asyncio.sleep(1)
         simulation.network.cut("shop", "customer1")
-        await asyncio.sleep(3)
+        await asyncio.sleep(0.7)
         simulation.network.heal()
         simulation.crash("shop")
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         open_shop()
-        await asyncio.sleep(5)
+        await asyncio.sleep(1)
 
     simulation.run(story(), timeout_s=60)
     simulation.close()

@@ -12,10 +12,14 @@ from copycat.machine import Commit, StateMachine, operations_of
 from copycat.machine.state_machine import Cancellation, Publication, Scheduler, Scheduling
 
 
+RESOURCE = 7
+
+
 class Timers(Scheduler):
     """Counts the timers of one replica."""
 
     def __init__(self) -> None:
+        self.resource = RESOURCE
         self.last = 0
 
     def draw_timer(self) -> int:
@@ -39,8 +43,9 @@ class Replica:
         for effect in effects:
             match effect:
                 case Publication():
-                    values = decode(encode(effect.values))
-                    self.published.append((effect.session, effect.event, values))
+                    resource, event, values = decode(effect.event)
+                    assert resource == RESOURCE
+                    self.published.append((effect.session, event, values))
                 case Scheduling():
                     self.timers[effect.timer] = effect
                 case Cancellation():

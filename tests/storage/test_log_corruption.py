@@ -97,6 +97,53 @@ def test_every_length_a_file_may_be_cut_to() -> None:
     assert offsets
 
 
+def test_a_file_shorter_than_it_was_allocated_is_refused() -> None:
+    """Even when only unused zeros are missing: whatever cut the file is no crash."""
+    disk, _, _ = small_log()
+    files = disk.files()
+    name = max(name for name, content in files.items() if content.strip(b"\0"))
+    length = len(files[name].rstrip(b"\0")) + 16
+    assert length < len(files[name]) == SEGMENT_BYTES
+    with pytest.raises(LogCorruptError) as caught:
+        Log(MemoryDisk(files | {name: files[name][:length]}))
+    assert (caught.value.file, caught.value.offset) == (name, length)
+
+
+def test_a_header_alone_is_witness_enough() -> None:
+    """A segment that was begun after a sync proves what was durable, without any batch in it."""
+    disk = MemoryDisk()
+    first, second = Segment(disk, 1), Segment(disk, 2)
+    first.begin(0, 1, 0, 0)
+    first.append(batch(1).record, 0)
+    second.begin(1, 2, 1, 0)
+    first.flush()
+    second.flush()
+    files = disk.files()
+    assert opened(files) == [batch(1).record]
+    damaged = bytearray(files[first.name])
+    damaged[-1] ^= 1
+    assert isinstance(opened(files | {first.name: bytes(damaged)}), LogCorruptError)
+
+
+def test_a_segment_does_not_count_without_the_one_it_continues() -> None:
+    """Two truncations in one unsynced group, and only the later header survived: neither counts."""
+    disk = MemoryDisk()
+    first, second, third = Segment(disk, 1), Segment(disk, 2), Segment(disk, 3)
+    first.begin(0, 1, 0, 0)
+    second.begin(1, 2, 0, 0)
+    third.begin(2, 3, 0, 0)
+    for segment, indexes, term in ((first, (1, 2, 3), 1), (second, (2, 3), 2), (third, (3,), 3)):
+        for index in indexes:
+            segment.append(batch(index, term=term).record, 0)
+        segment.flush()
+    files = disk.files()
+    terms = [Batch.decode(record).term for record in records(Log(MemoryDisk(files)))]
+    assert terms == [1, 2, 3]
+    del files[second.name]
+    terms = [Batch.decode(record).term for record in records(Log(MemoryDisk(files)))]
+    assert terms == [1, 1, 1]
+
+
 def test_every_sector_that_reads_as_zeros() -> None:
     """A sector of durable batches that the disk has forgotten is refused like a flipped byte."""
     disk, everything, _ = small_log()

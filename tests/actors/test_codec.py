@@ -1,0 +1,209 @@
+"""The codec gives back what it was given, refuses the rest, and survives every input."""
+
+import datetime
+import decimal
+import enum
+import math
+import random
+from collections import OrderedDict
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copycat.actors.codec import DEPTH_MAX, CodecError, decode, encode
+
+INTEGERS = st.integers(-(2**64), 2**64 - 1)
+KEYS = st.one_of(st.text(max_size=5), st.binary(max_size=5), INTEGERS)
+PLAIN: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.none(), st.booleans(), INTEGERS, st.floats(), st.text(), st.binary()),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=20,
+)
+
+
+class Colour(enum.IntEnum):
+    """An int that is not exactly one."""
+
+    RED = 1
+
+
+def nested(depth: int) -> Any:
+    """Lists inside each other, this many."""
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@given(PLAIN)
+def test_a_value_comes_back_exactly(value: Any) -> None:
+    """Equal, of the same types, NaN included: repr shows all of that."""
+    assert repr(decode(encode(value))) == repr(value)
+
+
+def test_a_tuple_comes_back_as_a_list() -> None:
+    """The one difference that is allowed."""
+    assert decode(encode((1, (2, "x"), {"k": (3,)}))) == [1, [2, "x"], {"k": [3]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({1, 2}, "value"),
+        (2**64, "value"),
+        (-(2**64) - 1, "value"),
+        ([1, {"a": [frozenset()]}], "value[1]['a'][0]"),
+        ({"when": datetime.datetime.now(tz=datetime.UTC)}, "value['when']"),
+        ([decimal.Decimal(1)], "value[0]"),
+        ({True: 1}, "a key of value"),
+        ({1.5: 1}, "a key of value"),
+        ({None: 1}, "a key of value"),
+        ({(1, 2): 1}, "a key of value"),
+        ({2**64: 1}, "a key of value"),
+        (Colour.RED, "value"),
+        (OrderedDict(a=1), "value"),
+        (bytearray(b"x"), "value"),
+        (object(), "value"),
+        (cbor2.undefined, "value"),
+        (cbor2.CBORSimpleValue(3), "value"),
+        (cbor2.CBORTag(1, 2), "value"),
+        (nested(DEPTH_MAX + 1), "value" + "[0]" * DEPTH_MAX),
+    ],
+)
+def test_what_would_not_come_back_is_refused(value: Any, place: str) -> None:
+    """The error says where the offender is."""
+    with pytest.raises(CodecError) as refused:
+        encode(value)
+    assert str(refused.value).endswith(f": {place}")
+
+
+def test_a_lone_surrogate_is_refused() -> None:
+    """It has no UTF-8."""
+    with pytest.raises(CodecError):
+        encode(["\ud800"])
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    """It is nested too deep, and the check ends."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CodecError, match="too deep"):
+        encode(endless)
+
+
+def test_the_depth_is_limited_exactly_and_on_both_sides() -> None:
+    """What may be written may be read, and one more may be neither."""
+    deepest = encode(nested(DEPTH_MAX))
+    assert decode(deepest) == nested(DEPTH_MAX)
+    with pytest.raises(CodecError):
+        decode(b"\x81" + deepest)
+    with pytest.raises(CodecError):
+        encode([nested(DEPTH_MAX)])
+
+
+BOMBS = {
+    "no bytes": "",
+    "bytes after the value": "0000",
+    "a trailing value of many bytes": "83010203" + "00" * 5000,
+    "text as a date": "c074323031332d30332d32315432303a30343a30305a",
+    "a bignum": "c249010000000000000000",
+    "a decimal with a huge exponent": "c4821a3b9aca0001",
+    "a pattern": "d8236161",
+    "a shared value": "d81c80",
+    "a cycle": "d81c81d81d00",
+    "a string reference": "d9010082 6161 d81900",
+    "a set": "d9010280",
+    "the mark of CBOR": "d9d9f700",
+    "an unknown tag": "da7fffffff00",
+    "an endless list": "9fff",
+    "endless bytes": "5f4101ff",
+    "endless text": "7f6161ff",
+    "an endless map": "bf0000ff",
+    "a lone break": "ff",
+    "a reserved length": "1c",
+    "a list longer than memory": "9bffffffffffffffff",
+    "a map longer than memory": "bbffffffffffffffff",
+    "bytes longer than memory": "5bffffffffffffffff00",
+    "text longer than memory": "7bffffffffffffffff00",
+    "a large list cut short": "9a00ffffff00",
+    "text that is not UTF-8": "62c328",
+    "undefined": "f7",
+    "undefined in a list": "8201f7",
+    "a simple value": "f0",
+    "a simple value of two bytes": "f8ff",
+    "a key that is a list": "a18000",
+    "a key that is a map": "a1a000",
+    "a key that is true": "a1f500",
+    "a key that is null": "a1f600",
+    "a key that is a float": "a1f93c0000",
+    "a key that is not a number": "a1f97e0000",
+    "a key twice": "a200010002",
+    "a key twice in two lengths": "a20001180002",
+    "true and one": "a20100f500",
+    "deep lists": "81" * 100_000 + "00",
+    "deep maps": "a100" * 100_000 + "00",
+    "a deep key": "a1" * 1000 + "00",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=str)
+def test_hostile_bytes_are_refused(bomb: str) -> None:
+    """Each of these is accepted, or does harm, in some decoder with its usual settings."""
+    with pytest.raises(CodecError):
+        decode(bytes.fromhex(BOMBS[bomb]))
+
+
+def test_no_tag_is_decoded_whatever_its_number() -> None:
+    """Neither those that the decoder knows nor the others; each head length is tried."""
+    for number in [*range(300), 1004, 43000, 55799, 65535, 2**32 - 1, 2**64 - 1]:
+        data = b"\xdb" + number.to_bytes(8, "big") + b"\x80"
+        with pytest.raises(CodecError):
+            decode(data)
+        with pytest.raises(CodecError):
+            decode(b"\x82\x01" + data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_plain_value_or_refused(data: bytes) -> None:
+    """Nothing else is raised, and what decodes can be encoded again."""
+    try:
+        value = decode(data)
+    except CodecError:
+        return
+    assert repr(decode(encode(value))) == repr(value)
+
+
+@given(PLAIN, st.integers(0, 2**32))
+def test_a_flipped_value_is_a_plain_value_or_refused(value: Any, seed: int) -> None:
+    """Near the valid encodings the same holds: bytes are changed, dropped and repeated."""
+    data = bytearray(encode(value))
+    generator = random.Random(seed)
+    for _ in range(generator.randint(1, 4)):
+        at = generator.randrange(len(data))
+        data[at : at + generator.randint(0, 2)] = generator.randbytes(generator.randint(0, 2))
+        if not data:
+            break
+    try:
+        changed = decode(bytes(data))
+    except CodecError:
+        return
+    assert repr(decode(encode(changed))) == repr(changed)
+
+
+@given(PLAIN, st.binary(min_size=1, max_size=10))
+def test_nothing_may_follow_the_value(value: Any, more: bytes) -> None:
+    """However long the value and whatever follows."""
+    with pytest.raises(CodecError):
+        decode(encode(value) + more)
+
+
+def test_a_value_of_many_chunks_is_read_whole() -> None:
+    """Decoders read ahead in blocks; the end of the value is found all the same."""
+    value = [b"x" * 4096, "y" * 70_000, [math.inf] * 5000]
+    data = encode(value)
+    assert decode(data) == value
+    with pytest.raises(CodecError, match="1 bytes follow"):
+        decode(data + b"\x00")

@@ -1,0 +1,212 @@
+"""Frames survive every way a stream can be cut, and envelopes every content."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from thespian.actors import ActorExitRequest, PoisonMessage
+
+from copycat.actors import NodeAddress, Plain, message
+from copycat.actors.codec import CodecError, encode
+from copycat.actors.environment import DiskDone
+from copycat.actors.frame import (
+    FIRST_FRAME_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    FrameError,
+    FrameReader,
+    decode_payload,
+    encode_control,
+    encode_envelopes,
+    envelope,
+    frame,
+)
+from copycat.actors.hello import Hello
+from copycat.actors.message import MalformedMessageError
+
+TARGET = NodeAddress("there", 9, 20)
+HELLO = Hello(1, 2, "here", 3, 4, ("map",))
+
+
+@message(60001)
+class Parcel:
+    """Something to send."""
+
+    number: int
+    content: Plain
+
+
+def travel(*values: Any) -> list[Any]:
+    """The messages that arrive when these are sent in one turn."""
+    frames, refused = encode_envelopes([envelope(TARGET, value, 17) for value in values])
+    assert refused == []
+    reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
+    return [opened for payload in reader.feed(frames) for opened in decode_payload(payload)]
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8), st.lists(st.integers(1, 40), max_size=30))
+def test_a_stream_may_be_cut_anywhere(payloads: list[bytes], cuts: list[int]) -> None:
+    """The reader returns the same payloads, each as soon as it is complete."""
+    stream = b"".join(frame(payload) for payload in payloads)
+    reader, got, at = FrameReader(), [], 0
+    for cut in [*cuts, len(stream)]:
+        got += reader.feed(stream[at : at + cut])
+        at += cut
+        complete, end = 0, 0
+        for payload in payloads:
+            end += 4 + len(payload)
+            complete += end <= min(at, len(stream))
+        assert len(got) == complete
+    assert got == payloads
+
+
+def test_a_long_frame_in_small_chunks_is_copied_once() -> None:
+    """Chunks are kept as they came until the frame is complete."""
+    payload = b"x" * FRAME_BYTES_MAX
+    stream = frame(payload)
+    reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
+    got = []
+    for at in range(0, len(stream), 1024):
+        assert not got
+        got += reader.feed(stream[at : at + 1024])
+    assert got == [payload]
+
+
+def test_the_first_frame_has_a_smaller_limit() -> None:
+    """A stranger makes us keep little; after the Hello, frames may be large."""
+    reader = FrameReader()
+    large = b"y" * (FIRST_FRAME_BYTES_MAX + 1)
+    assert reader.feed(frame(b"hello") + frame(large)) == [b"hello", large]
+    with pytest.raises(FrameError):
+        FrameReader().feed(frame(large)[:4])
+    with pytest.raises(FrameError):
+        reader.feed((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_any_bytes_are_payloads_or_refused(chunks: list[bytes]) -> None:
+    """A link ends by one of three errors, whatever a stranger sends."""
+    reader = FrameReader()
+    try:
+        for chunk in chunks:
+            for payload in reader.feed(chunk):
+                decode_payload(payload)
+    except (FrameError, CodecError, MalformedMessageError):
+        pass
+
+
+def test_changed_frames_are_messages_or_refused(seed: int) -> None:
+    """The same near valid streams, with bytes changed at random."""
+    generator = random.Random(seed)
+    frames, _ = encode_envelopes(
+        [envelope(TARGET, Parcel(1, [b"x", {"k": 2}]), 3), envelope(TARGET, "text", 3)]
+    )
+    stream = encode_control(HELLO) + frames
+    for _ in range(300):
+        changed = bytearray(stream)
+        for _ in range(generator.randint(1, 3)):
+            changed[generator.randrange(len(changed))] = generator.randrange(256)
+        try:
+            for payload in FrameReader().feed(bytes(changed)):
+                decode_payload(payload)
+        except (FrameError, CodecError, MalformedMessageError):
+            pass
+
+
+def test_messages_and_plain_values_travel() -> None:
+    """With the target's and the sender's place, in order."""
+    parcel = Parcel(5, {"a": [1, None]})
+    assert travel(parcel, "text", [1, 2]) == [
+        (9, 20, 17, parcel),
+        (9, 20, 17, "text"),
+        (9, 20, 17, [1, 2]),
+    ]
+
+
+def test_a_refused_message_travels_back() -> None:
+    """As the PoisonMessage that Thespian's actors know."""
+    for refused in (Parcel(5, "x"), "text"):
+        ((_, _, _, poison),) = travel(PoisonMessage(refused, "why"))
+        assert type(poison) is PoisonMessage
+        assert poison.poisonMessage == refused
+        assert poison.details == "why"
+
+
+def test_control_messages_are_told_from_envelopes() -> None:
+    """A Hello arrives as itself."""
+    (payload,) = FrameReader().feed(encode_control(HELLO))
+    assert decode_payload(payload) == HELLO
+
+
+@pytest.mark.parametrize("value", [object(), {1}, ActorExitRequest(), 2**64])
+def test_what_cannot_travel_is_refused_when_it_is_sent(value: Any) -> None:
+    """Neither a message nor a plain value."""
+    with pytest.raises(CodecError):
+        envelope(TARGET, value, 1)
+
+
+def test_one_bad_message_does_not_hold_up_the_others() -> None:
+    """It is named by its position; what is too large for a frame likewise."""
+    values = [Parcel(0, 0), Parcel(1, {1}), Parcel(2, b"z" * FRAME_BYTES_MAX), Parcel(3, 3)]
+    frames, refused = encode_envelopes([envelope(TARGET, value, 1) for value in values])
+    assert [at for at, _ in refused] == [1, 2]
+    assert "set" in refused[0][1]
+    assert str(FRAME_BYTES_MAX) in refused[1][1]
+    numbers = [
+        opened[3].number
+        for payload in FrameReader().feed(frames)
+        for opened in decode_payload(payload)
+    ]
+    assert numbers == [0, 3]
+
+
+def test_too_much_for_one_frame_takes_several() -> None:
+    """In order, and each within the limit."""
+    values = [Parcel(number, bytes(1024 * 1024)) for number in range(20)]
+    frames, refused = encode_envelopes([envelope(TARGET, value, 1) for value in values])
+    assert refused == []
+    payloads = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX).feed(frames)
+    assert len(payloads) > 2
+    assert [opened[3].number for payload in payloads for opened in decode_payload(payload)] == list(
+        range(20)
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        5,
+        [5],
+        [5, []],
+        [60001, [1, 2], 3],
+        [True, []],
+        [[1, 2, 3, 60001]],
+        [[1, 2, 3, 60001, [1]]],
+        [[1, 2, 3, 60001, [-1, 0]]],
+        [[1, 2, 3, 60001, [True, 0]]],
+        [[1, 2, 3, 60001, [1.0, 0]]],
+        [[1, 2, 3, 65000, [1, 0]]],
+        [[1, 2, 3, -1, 0]],
+        [[1, 2, -3, 0, 0]],
+        [[1, -2, 3, 0, 0]],
+        [[True, 2, 3, 0, 0]],
+        [["1", 2, 3, 0, 0]],
+        [[1, 2, 3, 7, [7, [0, 0, "x"], "y"]]],
+    ],
+)
+def test_a_malformed_payload_is_refused(value: Any) -> None:
+    """Numbers are unsigned and exact, messages known, fields complete."""
+    with pytest.raises(MalformedMessageError):
+        decode_payload(encode(value))
+
+
+def test_notices_of_the_runtime_do_not_travel() -> None:
+    """No other node can tell an actor that its disk is done."""
+    notice = envelope(TARGET, DiskDone(1, None), 1)
+    frames, _ = encode_envelopes([notice])
+    (payload,) = FrameReader().feed(frames)
+    with pytest.raises(MalformedMessageError):
+        decode_payload(payload)
