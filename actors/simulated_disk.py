@@ -298,15 +298,9 @@ class SimulatedDisk:
         self._lose_all_under_way()
 
     def _save_names_in_crash(self, kept: float) -> None:
-        """Changes of one name reach the disk in their order, those of different names in any."""
-        stopped: dict[str, None] = {}
         for change in self._name_changes:
-            if change.name in stopped:
-                continue
             if self.random.random() < kept:
                 _set_name(self._durable_names, change.name, change.content)
-            else:
-                stopped[change.name] = None
 
     def _save_some_operations(self) -> None:
         """Carry out each replace and allocation under way, or do not."""

@@ -26,7 +26,7 @@ from copycat.actors.simulated_network import NetworkFaults, SimulatedNetwork
 from copycat.actors.simulated_node import SimulatedNode
 
 T = TypeVar("T")
-ENCODED_SEEDS = 8  # on every so manieth seed local messages are encoded too
+ENCODED_SEEDS = 8  # one seed in so many encodes messages within a node too
 
 
 class Simulation:

@@ -5,7 +5,6 @@ when no session wants it any more. ``Servers`` is one session's own view and cho
 """
 
 from math import inf
-from typing import Literal
 
 from copycat.actors.environment import (
     Links,
@@ -13,8 +12,7 @@ from copycat.actors.environment import (
     NodeDisconnected,
     NodeUnreachable,
 )
-
-ServerSelection = Literal["leader", "any"]
+from copycat.client.options import ServerSelection
 
 DIAL_NEXT_AFTER_S = 0.25  # an endpoint that says nothing for so long does not hold up the next
 DOUBT_S = 10.0  # how long a server that failed us is the last choice

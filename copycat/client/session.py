@@ -18,7 +18,6 @@ Invariant: what is sent on a connection was asked for by this session alone, and
 recognised by its content, so it does not matter over which connection, how often, or when it comes.
 """
 
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -46,9 +45,10 @@ from copycat.client.contact import Contact
 from copycat.client.deadlines import Deadlines
 from copycat.client.event_order import EventOrder
 from copycat.client.openings import Openings
+from copycat.client.options import SessionOptions
 from copycat.client.patience import Patience
 from copycat.client.queries import Queries, QueryBatch
-from copycat.client.servers import Servers, ServerSelection, SharedLinks
+from copycat.client.servers import Servers, SharedLinks
 from copycat.protocol.client import (
     AttachSession,
     AttachSessionReply,
@@ -73,16 +73,6 @@ NONCE_BYTES = 16
 CLOSE_TIMEOUT_S = 1.0
 CLOSE_AGAIN_S = 0.25
 WAKE_SOONEST_S = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What a session is told at its start."""
-
-    endpoints: tuple[str, ...]  # at least one, in order of preference
-    name: str  # for people
-    timeout_s: float = 10.0  # without a sign of life for so long the cluster ends the session
-    selection: ServerSelection = "leader"
 
 
 class ClientSession(Actor):
@@ -154,7 +144,7 @@ class ClientSession(Actor):
         self._go_on(self._now_s())
 
     def close(self, message: Close, sender: NodeAddress) -> None:
-        """End all calls, then the session, if the cluster answers in time."""
+        """End all calls, then the session, for which the cluster gets a second."""
         if self._closing:
             return
         now_s = self._now_s()
@@ -173,7 +163,7 @@ class ClientSession(Actor):
         self._close_by_s = inf
         self._servers.close()
         self._set_state("closed")
-        self._inbox.sessionclosed()
+        self._inbox.session_closed()
         self.send(self.address, ActorExitRequest())
 
     def _end_connects(self) -> None:
@@ -330,7 +320,7 @@ class ClientSession(Actor):
 
     def session_ended(self, message: SessionEnded, sender: NodeAddress) -> None:
         """The session is no more, by our own wish or not."""
-        if message.session == self.session:
+        if self.session and message.session == self.session:
             self._lose(self._now_s())
 
     def refused(self, message: Refused, sender: NodeAddress) -> None:

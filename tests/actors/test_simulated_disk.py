@@ -129,6 +129,27 @@ def test_an_older_sync_that_ends_late_takes_nothing_back() -> None:
     assert disk.image()["log"] == pages("c", "a")
 
 
+def test_a_sync_saves_only_what_was_written_since_the_last() -> None:
+    """Saved pages are clean until they are written again."""
+    _, file = crashed(0, "a", "b")
+    file.write(PAGE_BYTES + 1, b"x")
+    assert list(file.content.capture(99).pages) == [1]
+
+
+def test_a_name_made_during_a_sync_is_not_covered_by_it() -> None:
+    """A sync makes the names durable that there were when it was asked for, and no others."""
+    seen = set()
+    for seed in range(CRASHES):
+        disk = SimulatedDisk(random.Random(seed))
+        disk.sync(disk.open("first", create=True), ASKER, 1)
+        disk.open("second", create=True)
+        disk.finish()
+        disk.crash()
+        assert "first" in disk.names()
+        seen.add("second" in disk.names())
+    assert seen == {True, False}
+
+
 def test_a_new_name_lives_when_its_file_was_synced() -> None:
     """Without a sync a new file is there or not after a crash; with one it is there."""
     seen = set()
@@ -355,6 +376,22 @@ def test_operations_take_virtual_time() -> None:
     assert 0.00005 <= min(ends) <= max(ends) <= 0.002
     slow = ends_of_operations(3, factor=100)
     assert slow == pytest.approx([100 * end_s for end_s in ends])
+
+
+def test_operations_on_one_file_end_in_order() -> None:
+    """A later sync or replace of the same file never overtakes an earlier one."""
+    for seed in range(20):
+        loop = SimulatedLoop()
+        disk = SimulatedDisk(random.Random(seed))
+        ended: list[DiskDone] = []
+        disk.attach(loop, lambda _, done: ended.append(done))  # noqa: B023 - it ends with the loop
+        for token in range(10):
+            disk.replace("ballot", b"%d" % token, ASKER, token)
+        loop.call_later(1, loop.stop)
+        loop.run_forever()
+        loop.close()
+        assert [done.token for done in ended] == list(range(10))
+        assert disk.load("ballot") == b"9"
 
 
 def test_a_stalled_disk_ends_nothing() -> None:

@@ -75,6 +75,21 @@ def test_an_event_is_over_before_the_next(loop: SimulatedLoop) -> None:
     assert happened == ["first", "its last consequence", "hook", "second", "hook", "hook"]
 
 
+def test_what_a_hook_starts_is_over_before_the_next_event(loop: SimulatedLoop) -> None:
+    """A monitor may wake somebody, who then runs at once."""
+    happened: list[str] = []
+
+    def wake_somebody() -> None:
+        loop.call_soon(happened.append, "woken")
+
+    loop.after_event.append(wake_somebody)
+    loop.plan(1.0, happened.append, "first")
+    loop.plan(1.0, happened.append, "second")
+    loop.call_at(1.0, loop.stop)
+    loop.run_forever()
+    assert happened[:4] == ["first", "woken", "second", "woken"]
+
+
 async def queue_passes_items() -> None:
     queue: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
 

@@ -314,6 +314,38 @@ def test_what_a_shop_answered_survives_every_crash(seed: int) -> None:
     assert content.count(b"thing") >= len(answers)
 
 
+@pytest.mark.parametrize("lose_unsynced", [True, False])
+def test_only_a_loss_of_power_loses_writes(lose_unsynced: bool) -> None:
+    """A killed process leaves all it wrote; a machine without power may lose what was not synced."""
+    found = set()
+    for seed in range(20):
+        with Simulation(seed) as simulation:
+            disk = simulation.disk("n1")
+            node = simulation.node(Identity("n1"), disk=disk)
+            node.disk.open("file", create=True).write(0, b"content")
+            simulation.crash("n1", lose_unsynced=lose_unsynced)
+            found.add(disk.load("file"))
+    assert b"content" in found
+    assert (None in found) == lose_unsynced
+
+
+def test_the_trace_depends_on_what_messages_say() -> None:
+    """Two worlds that differ in the content of one message only have different traces."""
+    traces = set()
+    for text in ("same", "same", "else"):
+        with Simulation(1) as simulation:
+            n1, n2 = (
+                simulation.node(Identity("n1"), endpoint="n1:1"),
+                simulation.node(Identity("n2")),
+            )
+            n2.links.dial("n1:1")
+            simulation.run_for(1)
+            n2.tell(NodeAddress.well_known(n1.name, SERVICE), Store(1, text))
+            simulation.run_for(1)
+            traces.add(simulation.trace_hash)
+    assert len(traces) == 2
+
+
 def test_clocks_of_nodes_are_their_own(simulation: Simulation) -> None:
     """Clocks start anywhere, run at their rate and jump; monotonic ones do not jump."""
     fast, true = (simulation.node(Identity(name)).clock for name in ("fast", "true"))

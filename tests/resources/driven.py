@@ -11,7 +11,6 @@ from copycat.actors.codec import decode, encode
 from copycat.machine import Commit, StateMachine, operations_of
 from copycat.machine.state_machine import Cancellation, Publication, Scheduler, Scheduling
 
-
 RESOURCE = 7
 
 

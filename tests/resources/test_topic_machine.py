@@ -42,8 +42,8 @@ def test_sessions_with_subscriptions_are_told_everything_in_order(
                 known.discard(value)
             case "publish":
                 index = driver.command(session, "publish", value)
-                for listener in audience:
-                    if audience[listener]:
+                for listener, numbers in audience.items():
+                    if numbers:
                         told = ("message", [index, value])
                         expected.setdefault(listener, []).append(told)
             case "end":

@@ -1,0 +1,451 @@
+"""Nodes of the real world find each other, agree or refuse, and survive what peers do to them."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from network_world import PATIENCE_S, Echo, Note, Seen, World, in_world
+from thespian.actors import PoisonMessage
+
+from copycat.actors import Actor, Identity, NodeAddress
+from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
+from copycat.actors.frame import (
+    FRAME_BYTES_MAX,
+    FrameReader,
+    decode_payload,
+    encode_control,
+    encode_envelopes,
+    envelope,
+    frame,
+)
+from copycat.actors.hello import PROTOCOL_VERSION, Hello, HelloRefused
+from copycat.actors.network import ListenError, NetworkNode, NoDirectoryError
+from copycat.actors.network_links import EndpointError, parse_endpoint
+
+Body = Callable[[World], Coroutine[Any, Any, None]]
+
+
+def world_test(body: Body) -> Callable[[], None]:
+    """Make a coroutine that takes a world a test."""
+
+    def run() -> None:
+        world = World()
+        in_world(body(world), world)
+
+    run.__doc__ = body.__doc__
+    run.__name__ = body.__name__
+    return run
+
+
+async def linked(world: World) -> tuple[NetworkNode, NetworkNode, Seen]:
+    """Node a, node b that has dialled it, and b's watcher, which has seen the link come up."""
+    a = await world.node("a")
+    b = await world.node("b")
+    watcher = Seen(b, watching=True)
+    assert a.listening is not None
+    b.links.dial(a.listening)
+    assert type(await watcher.next()) is NodeConnected
+    return a, b, watcher
+
+
+class Stranger:
+    """A peer that speaks bytes."""
+
+    @classmethod
+    async def to(cls, node: NetworkNode) -> "Stranger":
+        """Connected to this node."""
+        assert node.listening is not None
+        host, port = parse_endpoint(node.listening)
+        stranger = cls()
+        stranger.reader, stranger.writer = await asyncio.open_connection(host, port)
+        return stranger
+
+    def __init__(self) -> None:
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+        self._frames = FrameReader()
+        self._payloads: list[bytes] = []
+
+    async def control(self) -> Any:
+        """The next control message."""
+        while not self._payloads:
+            data = await asyncio.wait_for(self.reader.read(65536), PATIENCE_S)
+            assert data, "the node closed the connection"
+            self._payloads += self._frames.feed(data)
+        return decode_payload(self._payloads.pop(0))
+
+    async def closed(self) -> None:
+        """Wait until the node has closed the connection."""
+        try:
+            while await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
+                pass
+        except ConnectionError:
+            pass
+        self.writer.close()
+
+
+def hello(name: str = "stranger", **changes: Any) -> bytes:
+    """The frame of a Hello."""
+    fields = {
+        "protocol_version": PROTOCOL_VERSION,
+        "cluster_id": 0,
+        "name": name,
+        "node_id": 0,
+        "incarnation": 7,
+        "offers": (),
+    }
+    return encode_control(Hello(**{**fields, **changes}))
+
+
+@world_test
+async def test_both_nodes_learn_of_the_link(world: World) -> None:
+    """Who dialled knows by which endpoint, the other by none; both say who they are."""
+    a = await world.node("a", cluster_id=5)
+    on_a = Seen(a, watching=True)
+    identity = Identity("b", cluster_id=5, node_id=77, offers=("map", "lock"))
+    b = NetworkNode(identity)
+    world.nodes.append(b)
+    on_b = Seen(b, watching=True)
+    assert a.listening is not None
+    b.links.dial(a.listening)
+    assert await on_b.next() == NodeConnected("a", a.incarnation, a.listening, 5, 0, ())
+    assert await on_a.next() == NodeConnected("b", b.incarnation, "", 5, 77, ("map", "lock"))
+
+
+@world_test
+async def test_messages_arrive_in_order_both_ways(world: World) -> None:
+    """Over one link, also when they take several turns and frames."""
+    a, b, _ = await linked(world)
+    echo = a.spawn(Echo)
+    seen = Seen(b)
+    for number in range(3000):
+        seen.say(echo, Note(number, b"x" * 10_000 if number % 100 == 0 else None))
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+    for number in range(3000):
+        note = await seen.next()
+        assert note.number == number
+        assert seen.sender == echo
+
+
+@world_test
+async def test_plain_values_travel_too(world: World) -> None:
+    """Thespian's users send what they like; lists, texts and numbers arrive."""
+    a, b, _ = await linked(world)
+    seen = Seen(b)
+    seen.say(a.spawn(Echo), {"k": [1, "two", None]})
+    assert await seen.next() == {"k": [1, "two", None]}
+
+
+@world_test
+async def test_a_well_known_actor_is_found_again_after_a_restart(world: World) -> None:
+    """Its address has no incarnation; one with the old incarnation reaches nobody."""
+    a, b, watcher = await linked(world)
+    seen = Seen(b)
+    well_known = NodeAddress.well_known("a", 1)
+    a.spawn(Echo, serial=1)
+    seen.say(well_known, Note(1, None))
+    assert await seen.next() == Note(1, None)
+    old = seen.sender
+    assert a.listening is not None
+    a.stop()
+    assert type(await watcher.next()) is NodeDisconnected
+    again = await world.node("a", listen=a.listening)
+    again.spawn(Echo, serial=1)
+    up = await watcher.next_of(NodeConnected)
+    assert up.incarnation == again.incarnation != a.incarnation
+    seen.say(old, Note(2, None))
+    seen.say(well_known, Note(3, None))
+    assert await seen.next() == Note(3, None)
+    assert again.dead_letters == 1
+
+
+@world_test
+async def test_a_wrong_cluster_is_refused_and_reported(world: World) -> None:
+    """The node that dialled is told why, and goes on trying; no message gets through."""
+    a = await world.node("a", cluster_id=1)
+    on_a = Seen(a, watching=True)
+    a.spawn(Echo, serial=1)
+    b = await world.node("b", cluster_id=2)
+    watcher = Seen(b, watching=True)
+    assert a.listening is not None
+    b.links.dial(a.listening)
+    for _ in range(2):
+        refused = await watcher.next()
+        assert type(refused) is NodeUnreachable
+        assert refused.refused
+        assert "wrong cluster" in refused.reason
+        watcher.say(NodeAddress.well_known("a", 1), Note(1, None))
+    assert on_a.nothing_more()
+    assert b.links.lost == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (hello(protocol_version=99), "protocol version 99"),
+        (hello(cluster_id=9), "wrong cluster"),
+        (hello(name=""), "not valid"),
+        (hello(name="a\nb"), "not valid"),
+        (hello(name="x" * 256), "not valid"),
+        (hello(incarnation=0), "not valid"),
+        (hello(name="a"), "two nodes are called a"),
+    ],
+)
+def test_a_hello_that_does_not_fit_is_refused(said: bytes, reason: str) -> None:
+    """The stranger gets our Hello, then the reason, then the end."""
+
+    async def body(world: World) -> None:
+        a = await world.node("a", cluster_id=5)
+        on_a = Seen(a, watching=True)
+        stranger = await Stranger.to(a)
+        stranger.writer.write(said)
+        assert (await stranger.control()).name == "a"
+        refused = await stranger.control()
+        assert type(refused) is HelloRefused
+        assert reason in refused.reason
+        await stranger.closed()
+        assert on_a.nothing_more()
+
+    world_test(body)()
+
+
+@world_test
+async def test_a_node_does_not_link_to_itself(world: World) -> None:
+    """It notices by its own name and incarnation."""
+    a = await world.node("a")
+    watcher = Seen(a, watching=True)
+    assert a.listening is not None
+    a.links.dial(a.listening)
+    refused = await watcher.next()
+    assert type(refused) is NodeUnreachable
+    assert "itself" in refused.reason
+
+
+@world_test
+async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
+    """Random bytes before and after a Hello, huge lengths, unknown messages, wrong fields."""
+    a, b, _ = await linked(world)
+    echo = a.spawn(Echo)
+    seen = Seen(b)
+    generator = random.Random(1)
+    unknown = frame(b"\x81\x85\x00\x01\x01\x19\xff\xff\x80")
+    early, _ = encode_envelopes([envelope(echo, "x", 1)])
+    offences = [
+        generator.randbytes(2000),
+        b"GET / HTTP/1.1\r\n\r\n",
+        frame(b""),
+        b"\xff\xff\xff\xff",
+        (65 * 1024).to_bytes(4, "big"),
+        early,
+        hello() + hello(),
+        hello() + (FRAME_BYTES_MAX + 1).to_bytes(4, "big"),
+        hello() + frame(generator.randbytes(2000)),
+        hello() + unknown,
+        hello() + frame(b"\x81" * 100_000),
+    ]
+    for offence in offences:
+        stranger = await Stranger.to(a)
+        stranger.writer.write(offence)
+        await stranger.closed()
+        seen.say(echo, Note(1, None))
+        assert await seen.next() == Note(1, None)
+
+
+@world_test
+async def test_a_peer_that_does_not_read_is_cut_off(world: World) -> None:
+    """What waits to be written is bounded; other links go on."""
+    a, b, _ = await linked(world)
+    on_a = Seen(a, watching=True)
+    stranger = await Stranger.to(a)
+    stranger.writer.write(hello())
+    await on_a.next_of(NodeConnected)
+    target = NodeAddress("stranger", 7, 1)
+    for _ in range(40):
+        on_a.say(target, Note(1, bytes(1024 * 1024)))
+        await asyncio.sleep(0)
+    lost = await on_a.next_of(NodeDisconnected)
+    assert lost.node == "stranger"
+    assert "does not read" in lost.reason
+    stranger.writer.transport.abort()
+    seen = Seen(b)
+    seen.say(a.spawn(Echo), Note(2, None))
+    assert await seen.next() == Note(2, None)
+
+
+@world_test
+async def test_a_message_that_cannot_travel_comes_back(world: World) -> None:
+    """Too large, no plain value, or of a type that is not declared; the next one passes."""
+    a, b, _ = await linked(world)
+    echo = a.spawn(Echo)
+    seen = Seen(b)
+    unfit = [Note(1, bytes(FRAME_BYTES_MAX)), Note(2, {1, 2}), object()]
+    for message in unfit:
+        seen.say(echo, message)
+    seen.say(echo, Note(3, "fits"))
+    arrived = [await seen.next() for _ in range(4)]
+    assert [poison.poisonMessage for poison in arrived[:3]] == [unfit[2], unfit[0], unfit[1]]
+    assert arrived[3] == Note(3, "fits")
+
+
+class Refuser(Actor):
+    """A user's actor that always fails."""
+
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+        raise ValueError("not me")
+
+
+@world_test
+async def test_poison_crosses_the_network(world: World) -> None:
+    """A message that the other node's actor refuses twice comes back to its sender."""
+    a, b, _ = await linked(world)
+    seen = Seen(b)
+    seen.say(a.spawn(Refuser), Note(4, "bitter"))
+    poison = await seen.next()
+    assert type(poison) is PoisonMessage
+    assert poison.poisonMessage == Note(4, "bitter")
+    assert "not me" in poison.details
+
+
+@world_test
+async def test_the_newer_of_two_links_from_one_node_is_used(world: World) -> None:
+    """A node that lost its side of a link and dials again is not kept out by the old one."""
+    a = await world.node("a")
+    on_a = Seen(a, watching=True)
+    first = await Stranger.to(a)
+    first.writer.write(hello(incarnation=7))
+    await on_a.next_of(NodeConnected)
+    second = await Stranger.to(a)
+    second.writer.write(hello(incarnation=8))
+    assert (await on_a.next()) == NodeDisconnected(
+        "stranger", 7, "", "replaced by a newer connection with a node of this name"
+    )
+    assert (await on_a.next()).incarnation == 8
+    await first.closed()
+    second.writer.close()
+
+
+@world_test
+async def test_two_endpoints_of_one_node_make_one_link(world: World) -> None:
+    """The second is refused, else the two would replace each other for ever."""
+    a, b, watcher = await linked(world)
+    assert a.listening is not None
+    other = a.listening.replace("127.0.0.1", "localhost")
+    b.links.dial(other)
+    refused = await watcher.next()
+    assert refused == NodeUnreachable(other, f"a is already connected as {a.listening}", True)
+
+
+@world_test
+async def test_a_refused_node_is_told_why(world: World) -> None:
+    """Also one that had been admitted: the layer above may know more than the Hello says."""
+    a, b, watcher = await linked(world)
+    on_a = Seen(a, watching=True)
+    a.links.refuse("b", "wiped server")
+    down = await watcher.next()
+    assert type(down) is NodeDisconnected
+    refused = await watcher.next()
+    assert type(refused) is NodeUnreachable
+    assert refused.refused
+    assert "wiped server" in refused.reason
+    assert (await on_a.next()).node == b.name
+
+
+@world_test
+async def test_hanging_up_ends_the_link_for_good(world: World) -> None:
+    """It is reported once, and nothing is dialled again."""
+    a, b, watcher = await linked(world)
+    on_a = Seen(a, watching=True)
+    assert a.listening is not None
+    b.links.hang_up(a.listening)
+    assert (await watcher.next()).reason == "hung up"
+    assert type(await on_a.next()) is NodeDisconnected
+    b.links.hang_up(a.listening)
+    b.links.dial(a.listening)
+    assert type(await watcher.next()) is NodeConnected
+    assert type(await on_a.next()) is NodeConnected
+
+
+@world_test
+async def test_an_unreachable_endpoint_is_reported_and_tried_again(world: World) -> None:
+    """With the reason in words; once somebody listens there, the link comes up."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    b = await world.node("b")
+    watcher = Seen(b, watching=True)
+    b.links.dial(endpoint)
+    for _ in range(2):
+        assert await watcher.next() == NodeUnreachable(endpoint, "connection refused", False)
+    await world.node("a", listen=endpoint)
+    assert (await watcher.next_of(NodeConnected)).node == "a"
+
+
+@world_test
+async def test_a_port_in_use_is_a_clear_error(world: World) -> None:
+    """It names the endpoint and what to do."""
+    a = await world.node("a")
+    assert a.listening is not None
+    with pytest.raises(ListenError, match="address already in use; free the port") as refused:
+        await world.node("b", listen=a.listening)
+    assert refused.value.endpoint == a.listening
+
+
+@pytest.mark.parametrize("endpoint", ["", "host", "host:", ":1", "host:x", "::1:5", "h:65536"])
+def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
+    """Before anything is dialled."""
+    with pytest.raises(EndpointError):
+        parse_endpoint(endpoint)
+
+
+def test_an_endpoint_has_a_host_and_a_port() -> None:
+    """An IPv6 address stands in brackets."""
+    assert parse_endpoint("n1:7401") == ("n1", 7401)
+    assert parse_endpoint("[::1]:0") == ("::1", 0)
+
+
+class Broken(Actor):
+    """One of our own actors, with a bug."""
+
+    fail_stop = True
+
+    def note(self, message: Note, sender: NodeAddress) -> None:
+        """Have half a step done."""
+        self.send(sender, Note(99, None))
+        raise ZeroDivisionError
+
+
+@world_test
+async def test_a_failed_step_stops_the_whole_node(world: World) -> None:
+    """Once, with the reason; others see the link end, and nothing the step had said."""
+    a, b, watcher = await linked(world)
+    failures: list[BaseException] = []
+    a.on_failure = failures.append
+    broken = a.spawn(Broken)
+    watcher.say(broken, Note(1, None))
+    watcher.say(broken, Note(2, None))
+    assert type(await watcher.next()) is NodeDisconnected
+    assert [type(error) for error in failures] == [ZeroDivisionError]
+    assert a.stopped
+    assert isinstance(a.failure, ZeroDivisionError)
+    assert a.listening is not None
+    assert (await watcher.next_of(NodeUnreachable)).reason == "connection refused"
+
+
+@world_test
+async def test_a_node_without_a_directory_has_no_disk(world: World) -> None:
+    """Asking for it is an error that says so."""
+    a = await world.node("a")
+    with pytest.raises(NoDirectoryError):
+        a.environment.disk.names()
+
+
+@world_test
+async def test_a_message_to_nobody_is_lost_and_counted(world: World) -> None:
+    """No link, no error."""
+    a = await world.node("a")
+    Seen(a).say(NodeAddress.well_known("elsewhere", 1), Note(1, None))
+    assert a.links.lost == 1
