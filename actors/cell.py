@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from copycat.actors.system import Node
 
 
-class NotOfferedError(ActorSystemException, AttributeError):
+class NotOfferedError(ActorSystemException, AttributeError):  # type: ignore[misc]
     """Something that Thespian has and this runtime has not (yet). Nothing was done."""
 
 

@@ -11,6 +11,7 @@ from copycat.actors.environment import (
     NodeDisconnected,
     NodeUnreachable,
 )
+from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, encode_control
 from copycat.actors.hello import Hello, hello_of
 from copycat.actors.network_link import Link
 
@@ -138,6 +139,8 @@ class NetworkLinks:
         """Introduce this node by ``identity`` in every connection made from now on."""
         assert identity.name == self.node.name, "a node keeps its name"
         self._hello = hello_of(identity, self.node.incarnation)
+        hello_bytes = len(encode_control(self._hello))
+        assert hello_bytes <= FIRST_FRAME_BYTES_MAX, "others can take this Hello"
 
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""

@@ -125,9 +125,7 @@ class Node:
         except Exception as error:
             if parent is None:
                 raise
-            self.log.warning(
-                "actor could not be made class=%s", cls.__name__, exc_info=error
-            )
+            self.log.warning("actor could not be made class=%s", cls.__name__, exc_info=error)
             self._serial += 1
             address = NodeAddress(self.name, self.incarnation, self._serial)
             self.deliver(parent.address, ChildActorExited(address), address)
@@ -186,8 +184,7 @@ class Node:
         cell = self._cells.get(target.serial)
         if (
             cell is None
-            or (cell.exiting
-            and type(message) is not ChildActorExited)
+            or (cell.exiting and type(message) is not ChildActorExited)
             or target.incarnation not in (self.incarnation, ANY_INCARNATION)
         ):
             if not isinstance(message, ActorSystemMessage):

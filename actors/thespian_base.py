@@ -8,7 +8,6 @@ Thespian's ``Actor`` will do. Sources cannot be loaded: a class has to be import
 
 import queue
 import sys
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +16,10 @@ from thespian.actors import ActorSystemException, ActorSystemFailure, ThespianGe
 from thespian.system import isInternalActorSystemMessage
 
 from copycat.actors.address import NodeAddress
+from copycat.actors.cell import NotOfferedError
 from copycat.actors.environment import Identity
 from copycat.actors.network import NetworkNode
 from copycat.actors.network_thread import NetworkThread
-from copycat.actors.system import NotOfferedError
 
 Timeout = timedelta | float | None
 
@@ -31,7 +30,7 @@ class _Endpoint(ThespianActor):  # type: ignore[misc]  # Thespian carries no typ
     def __init__(self) -> None:
         self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: ARG002, N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
         """Keep a message until the outside asks for it."""
         if not isInternalActorSystemMessage(message):
             self.arrived.put(message)
@@ -118,15 +117,14 @@ class SystemBase(Outside):
         thread = thread or self._own_thread
         assert thread is not None
         if node is None:
-            name = f"actors-{time.time_ns():x}"
-            node = thread.call(lambda: NetworkNode(Identity(name), loop=thread.loop))
+            node = thread.call(lambda: NetworkNode(Identity("actors"), loop=thread.loop))
         super().__init__(thread, node)
         own = {
             "Python Version": tuple(sys.version_info),
             "Thespian ActorSystem Name": "copycat",
             "Thespian ActorSystem Version": 1,
             "Thespian Generation": ThespianGeneration,
-            "Thespian Version": str(int(time.time() * 1000)),
+            "Thespian Version": str(int(node.environment.clock.wall_time_s() * 1000)),
             "Thespian Watch Supported": False,
         }
         for key, value in {**own, **(capabilities or {})}.items():

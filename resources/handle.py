@@ -36,7 +36,11 @@ class Promise(Awaitable[T], Protocol[T]):
 
 
 class HandleClient(Protocol):
-    """What a handle asks of its client. Operations are submitted in the order of the calls."""
+    """What a handle asks of its client.
+
+    Operations are submitted in the order of the calls. To cancel the promise of one only stops
+    the waiting: it goes on until its deadline.
+    """
 
     @property
     def state(self) -> str:
@@ -147,16 +151,3 @@ def _look(promise: Any) -> None:
     # An exception that nobody has looked at would be logged as a bug.
     if not promise.cancelled():
         promise.exception()
-
-
-async def finish(client: HandleClient, promise: Promise[Any]) -> Any:
-    """Await a command that must go on when whoever awaits it is cancelled."""
-    forget(promise)
-    settled = client.new_future()
-
-    def settle(answer: Any) -> None:
-        if not settled.done():
-            settled.set_result(answer)
-
-    promise.add_done_callback(settle)
-    return (await settled).result()

@@ -23,7 +23,7 @@ from copycat.errors import (
 )
 from copycat.machine import Commit, StateMachine, command, query
 from copycat.protocol.client import Consistency
-from copycat.resources.handle import AsyncHandle, HandleClient, Promise, finish, forget
+from copycat.resources.handle import AsyncHandle, HandleClient, Promise, forget
 from copycat.resources.values import check_integer
 
 WAIT_S_MAX = 1_000_000_000.0
@@ -354,7 +354,7 @@ class AsyncDistributedLock(AsyncHandle):
             if grant.lost.is_set():
                 forget(answer)
                 return False
-            return cast("bool", await finish(self._client, answer))
+            return cast("bool", await answer)
         except (SessionExpired, OutcomeUnknown, ClientClosed):
             return False
 

@@ -21,8 +21,9 @@ from copycat.client.calls import (
     OpenCall,
     QueryCall,
 )
+from copycat.client.endpoints import checked_endpoints
 from copycat.client.loop_inbox import EventListener, LoopInbox, SessionListener
-from copycat.client.options import ServerSelection, SessionOptions, default_endpoints
+from copycat.client.options import ServerSelection, SessionOptions
 from copycat.client.servers import SharedLinks
 from copycat.client.session import ClientSession
 from copycat.errors import ClientClosed, InvalidArgument
@@ -82,7 +83,7 @@ class AsyncClient:
             InvalidArgument: an endpoint is no ``host:port``, or a number is out of range.
         """
         self._options = SessionOptions(
-            endpoints or default_endpoints(), name, session_timeout_s, server_selection
+            checked_endpoints(endpoints), name, session_timeout_s, server_selection
         )
         self._options.check()
         self.timeout_s = _checked(timeout_s)

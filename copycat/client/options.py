@@ -1,17 +1,14 @@
-"""Options of a client, checked before anything is done with them."""
+"""Options of a session, checked before anything is done with them."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from copycat.actors.network_links import EndpointError, parse_endpoint
 from copycat.errors import InvalidArgument
 from copycat.types import NAME_CHARACTERS_MAX
 
 ServerSelection = Literal["leader", "any"]
 """Which server carries a session: the one that leads, or the first one that was reached."""
 
-ENDPOINTS_VARIABLE = "COPYCAT_ENDPOINTS"
 SESSION_TIMEOUT_MIN_S = 0.1
 SESSION_TIMEOUT_MAX_S = 24 * 3600.0
 CLIENT_NAME_CHARACTERS_MAX = NAME_CHARACTERS_MAX - 20  # the node's name has a suffix
@@ -21,7 +18,7 @@ CLIENT_NAME_CHARACTERS_MAX = NAME_CHARACTERS_MAX - 20  # the node's name has a s
 class SessionOptions:
     """What a session is told at its start."""
 
-    endpoints: tuple[str, ...]  # at least one, in order of preference
+    endpoints: tuple[str, ...]  # at least one "host:port", in order of preference
     name: str  # for people
     timeout_s: float = 10.0  # without a sign of life for so long the cluster ends the session
     selection: ServerSelection = "leader"
@@ -32,16 +29,6 @@ class SessionOptions:
         Raises:
             InvalidArgument: says which option, and what it may be.
         """
-        if not self.endpoints:
-            raise InvalidArgument(
-                "no endpoint was given: name servers as host:port, or set"
-                f" {ENDPOINTS_VARIABLE} to some, separated by commas"
-            )
-        for endpoint in self.endpoints:
-            try:
-                parse_endpoint(endpoint)
-            except EndpointError as error:
-                raise InvalidArgument(str(error)) from None
         if len(self.name) > CLIENT_NAME_CHARACTERS_MAX or not self.name.isprintable():
             raise InvalidArgument(
                 f"a client's name has at most {CLIENT_NAME_CHARACTERS_MAX} printable characters"
@@ -53,9 +40,3 @@ class SessionOptions:
             )
         if self.selection not in get_args(ServerSelection):
             raise InvalidArgument(f"server_selection is leader or any, not {self.selection!r}")
-
-
-def default_endpoints() -> tuple[str, ...]:
-    """The endpoints that the environment variable ``COPYCAT_ENDPOINTS`` names; perhaps none."""
-    value = os.environ.get(ENDPOINTS_VARIABLE, "")
-    return tuple(endpoint.strip() for endpoint in value.split(",") if endpoint.strip())

@@ -112,7 +112,9 @@ class Queries:
         parts = [self._waiting.popleft() for _ in range(run_that_fits(alike))]
         if len(parts) == 1:
             return first
-        batch = QueryBatch(joined(parts), first.consistency, parts[-1].after_ordinal)
+        # What was refused waits in any order, so the last part need not be the youngest.
+        after_ordinal = max(part.after_ordinal for part in parts)
+        batch = QueryBatch(joined(parts), first.consistency, after_ordinal)
         for part in parts:
             part.clear()
         self._deadlines.add(batch)

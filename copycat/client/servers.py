@@ -12,7 +12,7 @@ from copycat.actors.environment import (
     NodeDisconnected,
     NodeUnreachable,
 )
-from copycat.client.options import ServerSelection
+from copycat.client.options import SessionOptions
 
 DIAL_NEXT_AFTER_S = 0.25  # an endpoint that says nothing for so long does not hold up the next
 DOUBT_S = 10.0  # how long a server that failed us is the last choice
@@ -71,15 +71,14 @@ class Servers:
 
     def __init__(
         self,
-        endpoints: tuple[str, ...],
-        selection: ServerSelection,
+        options: SessionOptions,
         shared: SharedLinks,
         links: Links,
     ) -> None:
         self.dial_at_s = inf
-        self._given = endpoints
+        self._given = options.endpoints
         self._members: tuple[str, ...] = ()  # as the servers themselves call them
-        self._selection = selection
+        self._selection = options.selection
         self._shared = shared
         self._links = links
         self._dialled: dict[str, None] = {}

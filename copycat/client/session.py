@@ -97,13 +97,12 @@ class ClientSession(Actor):
         self._openings = Openings(self._transmit, self._deadlines)
         self._connects: list[ConnectCall] = []
         links = self.environment.links
-        shared = shared if shared is not None else SharedLinks()
-        self._servers = Servers(options.endpoints, options.selection, shared, links)
+        self._servers = Servers(options, shared or SharedLinks(), links)
         self._patience = Patience(self.environment.random)
         self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
 
         self._opening_s = inf  # when the session was asked for first
-        self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before
+        self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before then
         self._contact = Contact(options.timeout_s)
         self._events = EventOrder()
         self._index = 0  # the highest index seen

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_world import Echo, Seen, World, in_world
 
 from copycat.actors import Identity
 from copycat.actors.disk import DirectoryDisk, DirectoryFile, DirectoryInUseError
 from copycat.actors.environment import DiskDone
 from copycat.actors.network import NetworkNode
+from network_world import Echo, Seen, World, in_world
 
 Body = Callable[[NetworkNode, Seen], Coroutine[Any, Any, None]]
 
@@ -304,9 +304,7 @@ def test_others_of_the_machine_cannot_read(in_node: InNode) -> None:
         os.umask(before)
 
 
-def test_a_slow_disk_is_synced_in_a_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_disk_is_synced_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two slow rounds are enough; when it is fast again the loop does it by itself again."""
 
     async def test() -> None:

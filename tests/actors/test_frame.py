@@ -49,7 +49,9 @@ def travel(*values: Any) -> list[Any]:
 def test_a_stream_may_be_cut_anywhere(payloads: list[bytes], cuts: list[int]) -> None:
     """The reader returns the same payloads, each as soon as it is complete."""
     stream = b"".join(frame(payload) for payload in payloads)
-    reader, got, at = FrameReader(), [], 0
+    reader = FrameReader()
+    got: list[bytes] = []
+    at = 0
     for cut in [*cuts, len(stream)]:
         got += reader.feed(stream[at : at + cut])
         at += cut
@@ -66,7 +68,7 @@ def test_a_long_frame_in_small_chunks_is_copied_once() -> None:
     payload = b"x" * FRAME_BYTES_MAX
     stream = frame(payload)
     reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
-    got = []
+    got: list[bytes] = []
     for at in range(0, len(stream), 1024):
         assert not got
         got += reader.feed(stream[at : at + 1024])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from network_world import PATIENCE_S, Echo, Note, Seen, World, in_world
 from thespian.actors import PoisonMessage
 
 from copycat.actors import Actor, Identity, NodeAddress
@@ -24,6 +23,7 @@ from copycat.actors.frame import (
 from copycat.actors.hello import PROTOCOL_VERSION, Hello, HelloRefused
 from copycat.actors.network import ListenError, NetworkNode, NoDirectoryError
 from copycat.actors.network_links import EndpointError, parse_endpoint
+from network_world import PATIENCE_S, Echo, Note, Seen, World, in_world
 
 Body = Callable[[World], Coroutine[Any, Any, None]]
 
@@ -407,6 +407,85 @@ def test_an_endpoint_has_a_host_and_a_port() -> None:
     assert parse_endpoint("[::1]:0") == ("::1", 0)
 
 
+def test_a_silent_stranger_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that says less than a Hello."""
+    monkeypatch.setattr("copycat.actors.network_link.HELLO_TIMEOUT_S", 0.02)
+
+    async def body(world: World) -> None:
+        a, b, _ = await linked(world)
+        for said in (b"", hello()[:10]):
+            stranger = await Stranger.to(a)
+            stranger.writer.write(said)
+            await stranger.closed()
+        seen = Seen(b)
+        seen.say(a.spawn(Echo), Note(1, None))
+        assert await seen.next() == Note(1, None)
+
+    world_test(body)()
+
+
+def test_there_is_room_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is closed at once; when one has gone there is room again."""
+    monkeypatch.setattr("copycat.actors.network_links.ACCEPTED_LINKS_MAX", 2)
+
+    async def body(world: World) -> None:
+        a = await world.node("a")
+        on_a = Seen(a, watching=True)
+        admitted = []
+        for name in ("x", "y"):
+            stranger = await Stranger.to(a)
+            stranger.writer.write(hello(name))
+            await on_a.next_of(NodeConnected)
+            admitted.append(stranger)
+        await (await Stranger.to(a)).closed()
+        admitted[0].writer.close()
+        await on_a.next_of(NodeDisconnected)
+        again = await Stranger.to(a)
+        again.writer.write(hello("z"))
+        assert (await on_a.next_of(NodeConnected)).node == "z"
+        for stranger in (admitted[1], again):
+            stranger.writer.close()
+
+    world_test(body)()
+
+
+def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 50 ms doubling to 2 s, with jitter; a link that was up begins again, a refused one
+    does not."""
+    delays_s: list[float] = []
+
+    async def body(world: World) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        b = await world.node("b")
+        call_later = b.call_later
+
+        def hasten(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+            delays_s.append(delay_s)
+            return call_later(0, callback)
+
+        monkeypatch.setattr(b, "call_later", hasten)
+        watcher = Seen(b, watching=True)
+        b.links.dial(endpoint)
+        for _ in range(8):
+            assert type(await watcher.next()) is NodeUnreachable
+        for delay_s, middle_s in zip(delays_s, [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2], strict=False):
+            assert 0.75 * middle_s <= delay_s <= 1.25 * middle_s
+        a = await world.node("a", listen=endpoint)
+        await watcher.next_of(NodeConnected)
+        delays_s.clear()
+        a.links.refuse("b", "go away")
+        await watcher.next_of(NodeConnected)
+        assert delays_s[0] > 1
+        delays_s.clear()
+        a.stop()
+        await watcher.next_of(NodeUnreachable)
+        assert delays_s[0] < 0.07
+
+    world_test(body)()
+
+
 class Broken(Actor):
     """One of our own actors, with a bug."""
 
@@ -421,7 +500,7 @@ class Broken(Actor):
 @world_test
 async def test_a_failed_step_stops_the_whole_node(world: World) -> None:
     """Once, with the reason; others see the link end, and nothing the step had said."""
-    a, b, watcher = await linked(world)
+    a, _, watcher = await linked(world)
     failures: list[BaseException] = []
     a.on_failure = failures.append
     broken = a.spawn(Broken)

@@ -202,6 +202,25 @@ def test_a_lock_in_doubt_is_given_back_all_the_same() -> None:
     run(main())
 
 
+def test_a_grant_that_comes_with_the_doubt_is_given_back() -> None:
+    """Between the event and its reader the session falls into doubt: there is no grant."""
+
+    async def main() -> None:
+        cluster, (holder, waiter), (first, second) = locks(2)
+        grant = await first.acquire()
+        waiting = asyncio.create_task(second.acquire())
+        await settle()
+        cluster.driver.command(holder.session_id, "release", grant.token)
+        cluster.deliver()
+        waiter.turn("suspended")
+        with pytest.raises(SessionExpired):
+            await waiting
+        await settle()
+        assert await first.holder() is None
+
+    run(main())
+
+
 def test_a_lock_that_expired_is_lost_though_nobody_said_so() -> None:
     """A release that finds another holder frees nothing, and leaving the block raises."""
 

@@ -185,6 +185,7 @@ def test_pages_are_bounded_in_bytes() -> None:
         ("put_many", [{"a": b""}]),
         ("put_many", [[["b", b""], ["a"]]]),
         ("put_many", [[["b", b""], "ab"]]),
+        ("put_many", [[["b", b""], [1.5, b""]]]),
         ("put_many", [[["b", b""], ["a", 1]]]),
         ("put_if_absent", ["a", 1]),
         ("replace", ["a", b"", -1]),
