@@ -195,9 +195,6 @@ class MapMachine(PublishingMachine):
         place = bisect_left(self._numbers, number)
         assert self._keys[place] == key, "each entry is where its number stands"
         self._keys[place] = None
-        while self._keys and self._keys[-1] is None:
-            self._keys.pop()
-            self._numbers.pop()
         if len(self._keys) > 2 * len(self._entries) + _REMOVED_KEPT_MAX:
             self._keys = list(self._entries)
             self._numbers = [entry[2] for entry in self._entries.values()]

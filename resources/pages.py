@@ -47,9 +47,10 @@ class AsyncPages(Generic[T]):
 
     async def page(self) -> list[T]:
         """The next items, at least one; an empty list when there are no more."""
-        rows: list[Any] = []
-        while not rows and self._after is not None:
-            self._after, self._until, rows = await self._fetch(
-                self._after, self._until, self._page_items
-            )
+        if self._after is None:
+            return []
+        self._after, self._until, rows = await self._fetch(
+            self._after, self._until, self._page_items
+        )
+        assert rows or self._after is None, "only the last page may be empty"
         return [self._read(row) for row in rows]

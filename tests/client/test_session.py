@@ -722,9 +722,7 @@ def test_calls_wait_for_ever_only_when_told_to(
     assert simulation.run(run()) == 1
 
 
-def test_sessions_of_one_node_share_its_links(
-    simulation: Simulation, cluster: FakeCluster
-) -> None:
+def test_sessions_of_one_node_share_its_links(simulation: Simulation, cluster: FakeCluster) -> None:
     """A second session is another session on the same connections; each is closed by itself."""
 
     async def run() -> None:
@@ -743,9 +741,7 @@ def test_sessions_of_one_node_share_its_links(
     assert not cluster.sessions
 
 
-def test_the_window_gathers_what_has_to_wait(
-    simulation: Simulation, cluster: FakeCluster
-) -> None:
+def test_the_window_gathers_what_has_to_wait(simulation: Simulation, cluster: FakeCluster) -> None:
     """Beyond the batches in flight small ones are joined, and all keep their order."""
 
     async def run() -> list[int]:

@@ -261,6 +261,12 @@ def test_a_waiter_learns_of_a_lost_session() -> None:
         client.lose_session()
         with pytest.raises(SessionExpired):
             await waiting
+        client.silent = True
+        waiting = asyncio.create_task(second.acquire())
+        await settle()
+        client.lose_session()
+        with pytest.raises(SessionExpired):
+            await waiting
         await grant.release()
         assert await second.try_acquire() is not None
 

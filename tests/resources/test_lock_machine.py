@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from copycat.errors import InvalidArgument, InvalidType
 from copycat.resources.lock import LockMachine
 from driven import Driver
 
@@ -195,6 +196,6 @@ def test_a_session_does_not_inherit_its_own_lock() -> None:
 def test_wrong_arguments_change_nothing(name: str, arguments: list[Any]) -> None:
     """What a hostile client sends is an error and neither takes nor frees the lock."""
     driver = Driver(LockMachine)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((InvalidArgument, InvalidType)):
         driver.command(1, name, *arguments)
     assert driver.query("holder") is None

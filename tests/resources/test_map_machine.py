@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copycat.errors import InvalidArgument, InvalidType
 from copycat.resources.map import MapMachine
 from copycat.resources.pages import PAGE_BYTES_MAX
 from copycat.resources.values import KEY_BYTES_MAX
@@ -200,7 +201,7 @@ def test_wrong_arguments_change_nothing(name: str, arguments: list[Any]) -> None
     driver = Driver(MapMachine)
     driver.command(1, "put", "a", b"")
     driver.command(1, "subscribe", 1)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((InvalidArgument, InvalidType)):
         driver.command(1, name, *arguments)
     assert driver.take_events(1) == []
 
@@ -220,5 +221,5 @@ def test_wrong_arguments_change_nothing(name: str, arguments: list[Any]) -> None
 )
 def test_wrong_queries_are_refused(name: str, arguments: list[Any]) -> None:
     """A query that makes no sense is an error of its sender, not of the server."""
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((InvalidArgument, InvalidType)):
         Driver(MapMachine).query(name, *arguments)
