@@ -4,7 +4,8 @@
 #   make test                     the tests; ONLY=name runs some of them, SEED=17 replays one
 #                                 simulated run, SEEDS=5000 runs that many
 #   make check                    what CI runs; changes no file
-#   make fix                      formats, and mends what the linter can mend
+#   make fix                      formats, writes the blocking handles, and mends what the
+#                                 linter can mend
 #   make bench                    Copycat and its peers, measured here; QUICK=1 for a short run
 #   make clean                    removes what the other targets have made
 
@@ -26,6 +27,7 @@ check: .venv/ready
 	$(BIN)/python -m pytest -q
 
 fix: .venv/ready
+	$(BIN)/python tools/blocking_handles.py
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -141,10 +141,8 @@ def blocking_method(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[
 
 def docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, more: str = "") -> str:
     """The docstring as it stands in the source, in the words of blocking programs."""
-    first = node.body[0]
-    assert isinstance(first, ast.Expr), "everything public has a docstring"
-    assert isinstance(first.value, ast.Constant), "everything public has a docstring"
-    text = f"{first.value.value}".rstrip()
+    text = (ast.get_docstring(node, clean=False) or "").rstrip()
+    assert text, "everything public has a docstring"
     for asynchronous, blocking in WORDS:
         text = text.replace(asynchronous, blocking)
     indent = "    " if isinstance(node, ast.ClassDef) else "        "

@@ -192,7 +192,9 @@ class AsyncClient:
         ``suspended`` means that the session may have expired without this client's knowing, so
         that nothing it holds can be relied on; it may recover from that.
         """
-        return self._inbox.state if self._inbox is not None else "connecting"
+        if self._inbox is None:
+            return "closed" if self._closing else "connecting"
+        return self._inbox.state
 
     @property
     def session_id(self) -> SessionId:
@@ -206,15 +208,22 @@ class AsyncClient:
 
         Args:
             handle: the class of its handle, such as ``AsyncDistributedMap``.
-            name: 1 to 255 characters; every name belongs to one type.
+            name: 1 to 255 printable characters; every name belongs to one type.
             timeout_s: None: the client's; ``math.inf`` waits for ever.
 
         Raises:
             WrongResourceType: the name belongs to a resource of another type.
             UnknownResourceType: a voting server does not know the type.
         """
-        if type(name) is not str or not 0 < len(name) <= NAME_CHARACTERS_MAX:
-            raise InvalidArgument(f"a resource's name has 1 to {NAME_CHARACTERS_MAX} characters")
+        if (
+            type(name) is not str
+            or not 0 < len(name) <= NAME_CHARACTERS_MAX
+            or not name.isprintable()
+        ):
+            raise InvalidArgument(
+                f"a resource's name has 1 to {NAME_CHARACTERS_MAX} printable characters, not"
+                f" {name!r:.60}"
+            )
         kind = handle.resource_type
         resource = self._resources.get((kind, name))
         if resource is None:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
-from weakref import WeakValueDictionary
 
 from copycat.actors.network_thread import NetworkThread
 from copycat.client.asynchronous import AsyncClient, Handle
@@ -114,7 +113,7 @@ class Client:
     def _begin(self, asynchronous: AsyncClient, runner: Runner) -> None:
         self._asynchronous = asynchronous
         self._runner = runner
-        _process.add(self)
+        _process.add(asynchronous)
 
     def new_session(
         self,
@@ -136,7 +135,7 @@ class Client:
 
         Args:
             handle: the class of its blocking handle, such as ``DistributedMap``.
-            name: 1 to 255 characters; every name belongs to one type.
+            name: 1 to 255 printable characters; every name belongs to one type.
             timeout_s: None: the client's; ``math.inf`` waits for ever.
 
         Raises:
@@ -152,6 +151,7 @@ class Client:
         twice does nothing."""
         if self._asynchronous.state != "closed" and not self._runner._thread.is_stopped():
             self._runner.run(self._asynchronous.close())
+            _process.remove(self._asynchronous)
 
     @property
     def state(self) -> str:
@@ -190,8 +190,7 @@ class _Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: NetworkThread | None = None
-        self._clients: WeakValueDictionary[int, Client] = WeakValueDictionary()
-        self._added = 0
+        self._clients: dict[AsyncClient, None] = {}
 
     def thread(self) -> NetworkThread:
         """The thread, made when it is needed first."""
@@ -200,21 +199,25 @@ class _Process:
                 self._thread = NetworkThread("copycat-clients")
             return self._thread
 
-    def add(self, client: Client) -> None:
-        """Close this client at exit, if it still exists."""
+    def add(self, client: AsyncClient) -> None:
+        """Close this client at exit."""
         with self._lock:
-            self._added += 1
-            self._clients[self._added] = client
+            self._clients[client] = None
+
+    def remove(self, client: AsyncClient) -> None:
+        """This client has closed."""
+        with self._lock:
+            self._clients.pop(client, None)
 
     def end(self) -> None:
         """Close all clients together, then the thread."""
         with self._lock:
-            thread, clients = self._thread, list(self._clients.values())
+            thread, clients = self._thread, list(self._clients)
         if thread is None or thread.is_stopped():
             return
 
         async def close_all() -> None:
-            closing = [client._asynchronous.close() for client in clients]
+            closing = [client.close() for client in clients]
             await asyncio.gather(*closing, return_exceptions=True)
 
         try:
@@ -227,11 +230,16 @@ class _Process:
 _process = _Process()
 
 
+def _end_process() -> None:
+    # Looked up now: a forked child has nothing to do with what its parent registered.
+    _process.end()
+
+
 def _forget_parent() -> None:
     """After a fork: the thread exists in the parent only."""
     global _process
     _process = _Process()
 
 
-atexit.register(lambda: _process.end())
+atexit.register(_end_process)
 os.register_at_fork(after_in_child=_forget_parent)

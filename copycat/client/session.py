@@ -126,8 +126,7 @@ class ClientSession(Actor):
             for call in calls:
                 call.fail(closed())
             return
-        turn = Turn(calls)
-        before = self._commands.last_ordinal
+        before, turn = self._commands.last_ordinal, Turn(calls)
         for packed in pack(turn.commands):
             self._commands.submit(packed)
         for alike, commands_before in turn.queries.values():
@@ -200,15 +199,15 @@ class ClientSession(Actor):
         self._plan(now_s)
 
     def leader_changed(self, message: LeaderChanged, sender: NodeAddress) -> None:
-        """Go where the leader is, or at least go on with what was refused for want of one."""
+        """Go where the leader is, or ask it anew what the one before may not have heard of."""
         now_s = self._now_s()
         self._attachment.heard(sender)
         if self._servers.leader_changed(message.leader, message.term):
+            self._attachment.move_to_leader(now_s)
             if self._attachment.connection is not None:
-                self._resend_at_s = min(self._resend_at_s, now_s)
+                self._ask_anew(now_s)
             elif self._patience.refusal is not None:
                 self._attachment.ask_at(now_s)
-            self._attachment.move_to_leader(now_s)
         self._tick(now_s)
 
     def _question(self, now_s: float) -> OpenSession | AttachSession:
@@ -228,7 +227,8 @@ class ClientSession(Actor):
         self._index = max(self._index, message.session)
         self._events.begin(message.session)
         self._contact = Contact(message.timeout_ms / 1000)
-        self._contact_made(self._opening_s, now_s)
+        self._contact.made(self._opening_s)
+        self._tell_contact(now_s)
         self._patience.restored()
         self._attached(sender, message.servers)
         self._end_connects()
@@ -240,10 +240,7 @@ class ClientSession(Actor):
             return
         now_s = self._now_s()
         self._attached(sender, message.servers)
-        if not self._closing:
-            self._commands.resend(now_s)
-            self._queries.redraw()
-            self._contact.keep_alive_at_s = now_s
+        self._ask_anew(now_s)
         self._tick(now_s)
 
     def _attached(self, connection: NodeAddress, members: tuple[str, ...]) -> None:
@@ -251,6 +248,15 @@ class ClientSession(Actor):
         self._resend_at_s = inf
         self._events.attached()
         self._openings.resend()
+
+    def _ask_anew(self, now_s: float) -> None:
+        """Send all that is unanswered again: who had it before may be gone."""
+        self._resend_at_s = inf
+        if not self._closing:
+            self._commands.resend(now_s)
+            self._queries.redraw()
+            self._openings.resend()
+            self._contact.keep_alive_at_s = now_s
 
     # Answers.
 
@@ -261,7 +267,8 @@ class ClientSession(Actor):
             sent_s = self._commands.answered(message)
             if sent_s is not None:
                 now_s = self._now_s()
-                self._contact_made(sent_s, now_s)
+                self._contact.made(sent_s)
+                self._tell_contact(now_s)
                 self._queries.release()
                 self._progressed(message.base_index, now_s)
 
@@ -344,6 +351,9 @@ class ClientSession(Actor):
                 self._contact.keep_alive_refused(now_s)
         if message.reason == Refusal.UNKNOWN_SESSION and self.session:
             self._lose(now_s)
+        elif message.reason == Refusal.NOT_ATTACHED:
+            if sender == self._attachment.connection:
+                self._attachment.use(sender.node, now_s)
         elif waits and self._patience.refused(message, now_s):
             self._attachment.move_on(now_s)
         elif waits and self._attachment.connection is None:
@@ -354,12 +364,8 @@ class ClientSession(Actor):
 
     # The life of the session.
 
-    def _contact_made(self, sent_s: float, now_s: float) -> None:
-        """A sign of life that was sent at this time has reached the cluster."""
-        self._contact.made(sent_s)
-        self._tell_contact(now_s)
-
     def _tell_contact(self, now_s: float) -> None:
+        """There has been contact; it may have been too long ago to mean much."""
         if now_s < self._contact.doubtful_at_s and not self._closing:
             self._set_state("connected")
 
@@ -472,12 +478,8 @@ class ClientSession(Actor):
                 self._close_at_s,
             )
             if self._resend_at_s == inf:
-                due_s = min(
-                    due_s,
-                    self._commands.retry_at_s,
-                    self._queries.retry_at_s,
-                    self._openings.retry_at_s,
-                )
+                retries = (self._commands, self._queries, self._openings)
+                due_s = min(due_s, *[each.retry_at_s for each in retries])
         if due_s < self._wake_s:
             self._wake_s = due_s
             self.wake_after(max(due_s - now_s, WAKE_SOONEST_S))

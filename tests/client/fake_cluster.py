@@ -12,8 +12,9 @@ from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import decode, encode
 from copycat.actors.environment import Identity
-from copycat.actors.simulated_node import SimulatedNode
 from copycat.actors.simulation import Simulation
+from copycat.actors.system import Node
+from copycat.client.asynchronous import AsyncClient
 from copycat.protocol.client import (
     SERVER,
     AttachSession,
@@ -38,7 +39,6 @@ from copycat.protocol.client import (
     SubmitCommands,
     SubmitQueries,
 )
-
 
 NO_LEADER = "no leader known"
 
@@ -67,8 +67,8 @@ class FakeSession:
 class FakeCluster:
     """The shared state, and what the test does to it."""
 
-    def __init__(self, simulation: Simulation, servers: int = 3) -> None:
-        self.simulation = simulation
+    def __init__(self, simulation: Simulation | None, servers: int = 3) -> None:
+        self._simulation = simulation
         self.index = 100
         self.term = 1
         self.leader = "n1"  # "" for none
@@ -76,6 +76,8 @@ class FakeCluster:
         self.silent: set[str] = set()  # servers that take requests and do not answer
         self.mute = False  # commands are applied, but not answered
         self.refusal: tuple[Refusal, str] | None = None  # of everything
+        self.refuses_queries = True  # by that, too
+        self.detached: dict[int, None] = {}  # sessions that have to attach again
         self.session_timeout_ms: int | None = None
         self.sessions: dict[int, FakeSession] = {}
         self.nonces: dict[bytes, int] = {}
@@ -84,17 +86,28 @@ class FakeCluster:
         self.received: list[Any] = []  # every request
         self.names = [f"n{place}" for place in range(1, servers + 1)]
         self.endpoints = tuple(f"{name}:7400" for name in self.names)
-        self.nodes: dict[str, SimulatedNode] = {}
+        self.nodes: dict[str, Node] = {}
         self.connections: list[FakeConnection] = []
-        for name in self.names:
+        for name in self.names if simulation is not None else ():
             self.start(name)
+
+    def identity(self, name: str) -> Identity:
+        """How a server introduces itself."""
+        return Identity(name, cluster_id=7, node_id=self.names.index(name) + 1)
 
     def start(self, name: str) -> None:
         """Start a server, or start it again."""
-        identity = Identity(name, cluster_id=7, node_id=self.names.index(name) + 1)
-        node = self.simulation.node(identity, endpoint=f"{name}:7400")
+        assert self._simulation is not None, "elsewhere the test starts the nodes"
+        self.settle(self._simulation.node(self.identity(name), endpoint=self.endpoint_of(name)))
+
+    def settle(self, node: Node) -> None:
+        """Make a node a server."""
         node.spawn(FakeServer, self, serial=SERVER)
-        self.nodes[name] = node
+        self.nodes[node.name] = node
+
+    def endpoint_of(self, name: str) -> str:
+        """What clients dial to reach a server."""
+        return self.endpoints[self.names.index(name)]
 
     def elect(self, leader: str) -> None:
         """Change the leader, and tell everybody."""
@@ -193,6 +206,7 @@ class FakeServer(Actor):
         connection.say_events_after(message.event_index)
 
     def _connect(self, session: FakeSession, client: NodeAddress) -> "FakeConnection":
+        self.cluster.detached.pop(session.number, None)
         self.spawn(FakeConnection, self.cluster, session, client)
         connection = self.cluster.connections[-1]
         session.connection = connection
@@ -219,7 +233,8 @@ class FakeConnection(Actor):
     def tell_leader(self) -> None:
         """Say who leads."""
         leader = self.cluster.leader
-        self.say(LeaderChanged(f"{leader}:7400" if leader else "", self.cluster.term))
+        endpoint = self.cluster.endpoint_of(leader) if leader else ""
+        self.say(LeaderChanged(endpoint, self.cluster.term))
 
     def say_events_after(self, index: int) -> None:
         """Send again what the client misses."""
@@ -232,8 +247,12 @@ class FakeConnection(Actor):
         if self.name in cluster.silent:
             return False
         refusal = cluster.refusal
+        if request == Request.QUERIES and not cluster.refuses_queries:
+            refusal = None
         if session not in cluster.sessions:
             refusal = (Refusal.UNKNOWN_SESSION, "this session has ended")
+        elif self.session.number in cluster.detached:
+            refusal = (Refusal.NOT_ATTACHED, "the session is not attached to this connection")
         elif not cluster.leader or (self.name != cluster.leader and not cluster.forwards):
             refusal = (Refusal.NO_LEADER, NO_LEADER)
         if refusal is not None:
@@ -317,3 +336,15 @@ class FakeConnection(Actor):
     def detach_session(self, message: DetachSession, sender: NodeAddress) -> None:
         """The client has gone elsewhere."""
         self.cluster.received.append(message)
+
+
+def client_of(cluster: FakeCluster, **options: Any) -> AsyncClient:
+    return AsyncClient(*cluster.endpoints, **options)
+
+
+def session_of(cluster: FakeCluster, client: AsyncClient) -> FakeSession:
+    return cluster.sessions[client.session_id]
+
+
+def batches(cluster: FakeCluster) -> list[SubmitCommands]:
+    return [message for message in cluster.received if type(message) is SubmitCommands]

@@ -26,6 +26,7 @@ from copycat.resources import (
 
 if TYPE_CHECKING:
     from copycat.client.asynchronous import AsyncClient
+    from copycat.client.blocking import Client
     from copycat.resources.handle import HandleClient
 
 User = dict[str, Any]
@@ -43,6 +44,12 @@ async def opened(client: "AsyncClient") -> None:
     assert_type(users, AsyncDistributedMap[str, User])
     topic: AsyncDistributedTopic[str] = await client.open(AsyncDistributedTopic, "news")
     assert_type(topic, AsyncDistributedTopic[str])
+
+
+def opened_blocking(client: "Client") -> None:
+    """So does the blocking one."""
+    assert_type(client.open(DistributedLock, "nightly"), DistributedLock)
+    assert_type(client.open(DistributedMap[str, User], "users"), DistributedMap[str, User])
 
 
 async def asynchronous_map(users: AsyncDistributedMap[str, User]) -> None:

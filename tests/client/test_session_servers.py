@@ -1,0 +1,204 @@
+"""A session finds servers, leaves those that fail, and follows the leader."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from copycat.actors.simulation import Simulation
+from copycat.client.asynchronous import AsyncClient
+from copycat.errors import (
+    ClientClosed,
+    NoLeader,
+    OutcomeUnknown,
+    Unreachable,
+)
+from copycat.protocol.client import (
+    DetachSession,
+    OpenSession,
+    Refusal,
+)
+from fake_cluster import FakeCluster, client_of, session_of
+
+
+@pytest.fixture
+def simulation() -> Iterator[Simulation]:
+    with Simulation(8) as simulation:
+        yield simulation
+
+
+@pytest.fixture
+def cluster(simulation: Simulation) -> FakeCluster:
+    return FakeCluster(simulation)
+
+
+@pytest.mark.parametrize("selection", ["leader", "any"])
+def test_the_leader_is_followed_if_that_is_wished(
+    simulation: Simulation, cluster: FakeCluster, selection: str
+) -> None:
+    """By default a session moves to a new leader, and tells the server it leaves."""
+
+    async def run() -> str:
+        async with client_of(cluster, server_selection=selection) as client:
+            await asyncio.sleep(1.0)
+            cluster.elect("n3")
+            await asyncio.sleep(1.0)
+            await client.submit_command(1, "append", 1)
+            connection = session_of(cluster, client).connection
+            assert connection is not None
+            return connection.name
+
+    assert simulation.run(run()) == ("n3" if selection == "leader" else "n1")
+    assert cluster.count(DetachSession) == (1 if selection == "leader" else 0)
+
+
+def test_the_first_endpoint_that_is_reached_is_used(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Endpoints are tried in the order in which they were given."""
+    simulation.crash("n2", silent=False)
+
+    async def run() -> str:
+        endpoints = ("n2:7400", "n3:7400", "n1:7400")
+        async with AsyncClient(*endpoints, server_selection="any") as client:
+            connection = session_of(cluster, client).connection
+            assert connection is not None
+            return connection.name
+
+    assert simulation.run(run()) == "n3"
+
+
+def test_a_silent_server_is_left(simulation: Simulation, cluster: FakeCluster) -> None:
+    """A server that hangs while its connection stays up does not hold the session."""
+
+    async def run() -> Any:
+        async with client_of(cluster) as client:
+            await asyncio.sleep(1.0)
+            cluster.silent.add("n1")
+            return await client.submit_command(1, "append", 1, timeout_s=4.0)
+
+    assert simulation.run(run()) == 1
+
+
+def test_a_server_without_a_leader_is_left(simulation: Simulation, cluster: FakeCluster) -> None:
+    """One that was cut off from the others must not keep its clients to itself."""
+
+    async def run() -> Any:
+        async with client_of(cluster, server_selection="any") as client:
+            await asyncio.sleep(1.0)
+            cluster.forwards = False
+            cluster.leader = "n2"
+            return await client.submit_command(1, "append", 1, timeout_s=4.0)
+
+    assert simulation.run(run()) == 1
+
+
+def test_closing_ends_every_call(simulation: Simulation, cluster: FakeCluster) -> None:
+    """Each call learns whether it may have happened; closing twice is closing once."""
+
+    async def run() -> Any:
+        client = await client_of(cluster).connect()
+        cluster.mute = True
+        sent = client.submit_command(1, "append", 1)
+        await asyncio.sleep(0.1)
+        cluster.refusal = (Refusal.OVERLOADED, "")
+        unsent = client.submit_command(1, "append", 2)
+        query = client.submit_query(1, "items")
+        await asyncio.sleep(0.1)
+        cluster.refusal = None
+        await asyncio.gather(client.close(), client.close())
+        assert client.state == "closed"
+        with pytest.raises(ClientClosed):
+            client.submit_command(1, "append", 3)
+        await client.close()
+        return await asyncio.gather(sent, unsent, query, return_exceptions=True)
+
+    results = simulation.run(run())
+    assert [type(result) for result in results] == [OutcomeUnknown, ClientClosed, ClientClosed]
+    assert not cluster.sessions
+
+
+def test_closing_waits_a_second_for_a_silent_cluster(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """A client gets away from servers that do not answer."""
+
+    async def run() -> float:
+        client = await client_of(cluster).connect()
+        cluster.silent.update(cluster.names)
+        begin_s = simulation.now_s
+        await client.close()
+        return simulation.now_s - begin_s
+
+    assert 0.9 < simulation.run(run()) < 1.1
+
+
+def test_without_servers_connecting_fails_in_time(simulation: Simulation) -> None:
+    """The error names what became of every endpoint."""
+
+    async def run() -> Unreachable:
+        with pytest.raises(Unreachable) as caught:
+            async with AsyncClient("n1:7400", "n2:7400", timeout_s=2.0):
+                pass
+        return caught.value
+
+    error = simulation.run(run())
+    assert [endpoint for endpoint, _ in error.causes] == ["n1:7400", "n2:7400"]
+    assert all("refused" in cause for _, cause in error.causes)
+    assert simulation.now_s < 2.5
+
+
+def test_without_a_leader_connecting_fails_in_time(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Reaching servers is not enough; all attempts have one nonce."""
+    cluster.leader = ""
+
+    async def run() -> None:
+        with pytest.raises(NoLeader):
+            async with client_of(cluster, timeout_s=2.0):
+                pass
+
+    simulation.run(run())
+    asked = [message.nonce for message in cluster.received if type(message) is OpenSession]
+    assert len(asked) > 5
+    assert len(set(asked)) == 1
+
+
+def test_sessions_of_one_node_share_its_links(simulation: Simulation, cluster: FakeCluster) -> None:
+    """A second session is another session on the same connections; each is closed by itself."""
+
+    async def run() -> None:
+        async with client_of(cluster) as first:
+            nodes = len(simulation.nodes)
+            second = await first.new_session(name="second")
+            third = await second.new_session()
+            assert len({first.session_id, second.session_id, third.session_id}) == 3
+            assert len(simulation.nodes) == nodes
+            assert await second.submit_command(1, "append", 1) == 1
+            await second.close()
+            assert await first.submit_command(1, "append", 2) == 2
+            await third.close()
+
+    simulation.run(run())
+    assert not cluster.sessions
+
+
+def test_a_connection_that_forgot_the_session_is_told_again(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """A refusal for want of attachment is answered by attaching, and nothing is lost."""
+
+    async def run() -> list[Any]:
+        async with client_of(cluster) as client:
+            await client.submit_command(1, "append", 1)
+            cluster.detached[client.session_id] = None
+            calls: list[Any] = [client.submit_command(1, "append", 2)]
+            await asyncio.sleep(0)
+            calls += [client.submit_command(1, "append", 3), client.submit_query(1, "items")]
+            results = await asyncio.gather(*calls)
+            assert simulation.now_s < 0.1
+            return results
+
+    assert simulation.run(run()) == [2, 3, [1, 2, 3]]

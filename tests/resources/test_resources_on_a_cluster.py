@@ -1,0 +1,83 @@
+"""The four resources on real servers, through the blocking client, while a leader dies."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import copycat
+from copycat.local_cluster import LocalCluster
+from copycat.resources import (
+    DistributedCounter,
+    DistributedLock,
+    DistributedMap,
+    DistributedTopic,
+)
+from copycat.resources.counter import CounterMachine
+from copycat.resources.lock import LockMachine
+from copycat.resources.map import MapMachine
+from copycat.resources.topic import TopicMachine
+
+TYPES = {
+    "counter": CounterMachine,
+    "lock": LockMachine,
+    "map": MapMachine,
+    "topic": TopicMachine,
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Three servers; each test kills a leader and puts it back."""
+    with copycat.local(nodes=3, types=TYPES) as servers:
+        yield servers
+
+
+def test_everything_survives_its_leader(cluster: LocalCluster) -> None:
+    """State, subscriptions and what is held go on over another server, without gap or doubt."""
+    client = cluster.client()
+    users = client.open(DistributedMap[str, int], "users")
+    hits = client.open(DistributedCounter, "hits")
+    lock = client.open(DistributedLock, "nightly")
+    news = client.open(DistributedTopic[str], "news")
+    users.update({f"user {number}": number for number in range(1_000)})
+    hits.increment()
+    with news.subscribe() as messages, lock.acquire(timeout_s=10) as grant:
+        news.publish("before")
+        killed = cluster.kill_leader()
+        news.publish("after")
+        assert [next(messages), next(messages)] == ["before", "after"]
+        assert hits.increment() == 2
+        assert len(dict(users.items())) == 1_000
+        grant.check()
+    cluster.restart(killed)
+
+
+def test_a_lock_excludes_clients_of_a_cluster(cluster: LocalCluster) -> None:
+    """Threads with sessions of their own enter one at a time, and nobody is left out."""
+    inside: list[str] = []
+    order: list[tuple[str, int]] = []
+
+    def work(name: str, lock: DistributedLock) -> None:
+        for _ in range(5):
+            with lock.acquire(timeout_s=30) as grant:
+                inside.append(name)
+                assert inside == [name]
+                order.append((name, grant.token))
+                inside.clear()
+
+    threads = [
+        threading.Thread(
+            target=work, args=(name, cluster.client().open(DistributedLock, "exclusive"))
+        )
+        for name in "abc"
+    ]
+    for thread in threads:
+        thread.start()
+    killed = cluster.kill_leader()
+    for thread in threads:
+        thread.join()
+    cluster.restart(killed)
+    tokens = [token for _, token in order]
+    assert len(order) == 15
+    assert tokens == sorted(set(tokens))

@@ -1,0 +1,166 @@
+"""Operations that cannot be carried out are answered, the same on every server, and nothing stops."""
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from simulated_servers import ENDPOINTS, TallyHandle, start_servers
+
+from copycat import AsyncClient
+from copycat.actors import Actor, NodeAddress
+from copycat.actors.codec import decode
+from copycat.actors.simulation import Simulation
+from copycat.errors import OperationFailed, UnknownResourceType, WrongResourceType
+from copycat.protocol.client import SERVER, AttachSession, CommandsReply, SubmitCommands
+
+
+class OtherHandle(TallyHandle):
+    """A handle of a type that no server knows."""
+
+    resource_type = "unheard-of"
+
+
+class NewerHandle(TallyHandle):
+    """A handle of a version that no server knows."""
+
+    resource_version = 2
+
+
+class NotedHandle(TallyHandle):
+    """A handle of another known type."""
+
+    resource_type = "note"
+
+
+async def failing(handle: TallyHandle, method: str, *arguments: Any) -> str:
+    with pytest.raises(OperationFailed) as caught:
+        await handle.command(method, *arguments)
+    return caught.value.kind
+
+
+def test_what_a_machine_cannot_do_is_an_error_and_changes_nothing() -> None:
+    """Unknown methods, wrong arguments and unencodable answers are refused; the next one works."""
+
+    async def story() -> None:
+        async with AsyncClient(*ENDPOINTS) as client:
+            tally = await client.open(TallyHandle, "tally")
+            assert await failing(tally, "no_such_method") == "UnknownOperation"
+            assert await failing(tally, "value") == "UnknownOperation"
+            assert await failing(tally, "add", 1, 2, 3) == "WrongArguments"
+            assert await failing(tally, "answer_with_a_set") == "Unencodable"
+            assert await tally.command("add", 5) == 5
+            with pytest.raises(OperationFailed):
+                await client.submit_command(999_999, "add", 1)
+            assert await tally.query("value") == 5
+
+    with Simulation(3) as simulation:
+        start_servers(simulation)
+        simulation.run(story(), timeout_s=30)
+
+
+def test_a_failed_command_publishes_and_schedules_nothing() -> None:
+    """What a command published or scheduled before it raised is dropped on every server."""
+    with Simulation(4) as simulation:
+        servers = start_servers(simulation)
+        heard: list[str] = []
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS) as client:
+                tally = await client.open(TallyHandle, "tally")
+                client.listen(tally.resource_id, lambda event, values, index: heard.append(event))
+                assert await failing(tally, "fail_after_publishing") == "ValueError"
+                await tally.command("later", 0.1)
+                await asyncio.sleep(2)
+
+        simulation.run(story(), timeout_s=30)
+        simulation.run_for(1)  # the followers learn of the last commit with a heartbeat
+        assert heard == ["fired"]
+        assert all(server.progress.next_due_us is None for server in servers.values())
+
+
+def test_a_name_has_one_type() -> None:
+    """Opening a name as another type is refused; so is a type that a voter does not know."""
+
+    async def story() -> None:
+        async with AsyncClient(*ENDPOINTS) as client:
+            await client.open(TallyHandle, "tally")
+            with pytest.raises(UnknownResourceType):
+                await client.open(OtherHandle, "other")
+            with pytest.raises(UnknownResourceType):
+                await client.open(NewerHandle, "newer")
+            with pytest.raises(WrongResourceType):
+                await client.open(NotedHandle, "tally")
+
+    with Simulation(5) as simulation:
+        start_servers(simulation)
+        simulation.run(story(), timeout_s=30)
+
+
+class Hostile(Actor):
+    """Takes over a session and sends what no client would."""
+
+    def __init__(self, server: str, session: int, answers: list[Any]) -> None:
+        self._session = session
+        self._answers = answers
+        self.environment.links.dial(server)
+        self.wake_after(1.0)
+
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
+        """Attach, then send commands that are no CBOR, then too few of them."""
+        name = type(message).__name__
+        if name == "WakeupMessage":
+            target = NodeAddress.well_known("n1", SERVER)
+            self.send(target, AttachSession(self._session, self._session))
+        elif name == "AttachSessionReply":
+            self.send(sender, SubmitCommands(self._session, 1, 2, 0, 0, b"\xff\x00garbage"))
+            self.send(sender, SubmitCommands(self._session, 3, 2, 2, 0, b"\x81\x01"))
+            self.send(sender, SubmitCommands(self._session, 5, 0, 2, 0, b""))
+        elif isinstance(message, CommandsReply):
+            self._answers.append(decode(message.results))
+
+
+def test_an_operation_nobody_can_decode_stops_no_server() -> None:
+    """Garbage in the log is answered with an error for every command of the batch."""
+    from copycat.actors import Identity
+
+    with Simulation(6) as simulation:
+        servers = start_servers(simulation)
+        answers: list[Any] = []
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS) as client:
+                node = simulation.node(Identity("hostile"))
+                node.spawn(Hostile, ENDPOINTS[0], client.session_id, answers)
+                await asyncio.sleep(5)
+
+        simulation.run(story(), timeout_s=30)
+        simulation.run_for(1)
+        assert [failure[1] for _, failures in answers for failure in failures] == (
+            ["Undecodable"] * 4
+        )
+        applied = {server.progress.applied_index for server in servers.values()}
+        assert len(applied) == 1
+
+
+def test_a_hundred_thousand_commands_leave_no_cycles() -> None:
+    """A server may run without the cyclic garbage collector: commands make nothing for it."""
+
+    async def story() -> None:
+        async with AsyncClient(*ENDPOINTS, timeout_s=60) as client:
+            tally = await client.open(TallyHandle, "tally")
+            await asyncio.gather(*[tally.command("add", 1) for _ in range(1000)])
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    await asyncio.gather(*[tally.command("add", 1) for _ in range(5000)])
+                found = gc.collect()
+            finally:
+                gc.enable()
+            assert await tally.query("value") == 101_000
+            assert found < 1000, f"{found} objects in cycles"
+
+    with Simulation(9) as simulation:
+        start_servers(simulation)
+        simulation.run(story(), timeout_s=120)
