@@ -34,15 +34,11 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
     try with a copy of the message, then it goes back as a PoisonMessage). True: the whole node
     stops, because a half-done step must not run twice."""
 
-    @property
-    def environment(self) -> Environment:
-        """The world as this actor's node sees it."""
-        return typing.cast("Environment", self._myRef.environment)
+    environment: Environment
+    """The world as this actor's node sees it; there from before ``__init__`` runs."""
 
-    @property
-    def address(self) -> NodeAddress:
-        """The address of this actor; final from before its ``__init__`` runs."""
-        return typing.cast("NodeAddress", self._myRef.address)
+    address: NodeAddress
+    """The address of this actor; final from before its ``__init__`` runs."""
 
     def send(self, target: NodeAddress, message: Any) -> None:
         """Put a message on its way; messages between one pair of actors keep their order.
@@ -76,11 +72,7 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
 
     def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802 - Thespian's name
         """Hand a message to the handler that names its type."""
-        cls = type(self)
-        table = _tables.get(cls)
-        if table is None:
-            table = _tables[cls] = handlers_of(cls)
-        handler = table.get(type(message))
+        handler = table_of(type(self)).get(type(message))
         if handler is None:
             return self.unrecognized(message, sender)
         return handler(self, message, sender)
@@ -96,6 +88,14 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
 
 
 _tables: dict[type, dict[type, Handler]] = {}
+
+
+def table_of(cls: type[Actor]) -> dict[type, Handler]:
+    """The handlers of a class, worked out once."""
+    table = _tables.get(cls)
+    if table is None:
+        table = _tables[cls] = handlers_of(cls)
+    return table
 
 
 def handlers_of(cls: type) -> dict[type, Handler]:

@@ -24,7 +24,7 @@ from thespian.actors import (
 )
 from thespian.system.utilis import withPossibleInitArgs
 
-from copycat.actors.actor import Actor
+from copycat.actors.actor import Actor, Handler, table_of
 from copycat.actors.address import NodeAddress
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Cell:
         self.globalName: str | None = None  # Thespian's, for what the node has once
         self.requirements: Any = None  # of the node's capabilities, by Thespian's createActor
         self.actor: Any = None
+        self._handlers: dict[type, Handler] = {}  # of the actor's class, if nothing is overridden
         self.mailbox: deque[tuple[Any, NodeAddress]] = deque()
         self.children: dict[NodeAddress, Cell] = {}
         self.queued = False  # whether the node has this cell among those with messages
@@ -66,6 +67,10 @@ class Cell:
         if issubclass(actor, Actor):
             self.actor = actor.__new__(actor)
             self.actor._myRef = self
+            self.actor.environment = self.node.environment
+            self.actor.address = self.address
+            if actor.receiveMessage is Actor.receiveMessage:
+                self._handlers = table_of(actor)
             self.actor.__init__(*arguments)
         else:
             self.actor = withPossibleInitArgs(
@@ -89,7 +94,10 @@ class Cell:
             return None
         actor = self.actor
         try:
-            return actor.receiveMessage(message, sender)
+            handler = self._handlers.get(type(message))
+            if handler is None:
+                return actor.receiveMessage(message, sender)
+            return handler(actor, message, sender)
         except Exception as error:  # noqa: BLE001 - the runtime is where failures of actors end
             if getattr(actor, "fail_stop", False):
                 self.node.fail(error)
@@ -115,7 +123,10 @@ class Cell:
     def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None) -> Any:
         """Have a child handle a message now; its exceptions are this actor's own."""
         cell = self.children[child]
-        return cell.actor.receiveMessage(message, sender or self.address)
+        handler = cell._handlers.get(type(message))
+        if handler is None:
+            return cell.actor.receiveMessage(message, sender or self.address)
+        return handler(cell.actor, message, sender or self.address)
 
     def _retry(self, message: Any, sender: NodeAddress) -> None:
         try:

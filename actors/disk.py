@@ -244,14 +244,13 @@ class DirectoryDisk:
 
     def end_turn(self) -> None:
         """Carry out, or begin, what was asked for since the last call."""
-        if self._is_inline():
+        jobs = self._syncs.waiting + self._replaces.waiting
+        if jobs and self._is_inline():
             # What the replies ask for in turn waits for the next end of a turn.
-            jobs = self._syncs.waiting + self._replaces.waiting
             self._syncs.waiting, self._replaces.waiting = [], []
-            if jobs:
-                self._run_timed(jobs)
-                self.report(jobs)
-        else:
+            self._run_timed(jobs)
+            self.report(jobs)
+        elif jobs:
             self._syncs.start(self._run_timed)
             self._replaces.start(_run)
         self._allocations.start(_run)
@@ -290,13 +289,14 @@ class DirectoryDisk:
         os.close(self._lock)
 
     def _is_inline(self) -> bool:
-        # The second slowest counts: one slow sync in RECENT_SYNCS is no reason for a thread,
-        # whose hop costs every sync 40 µs.
+        # The middle one counts: what makes single syncs slow, above all that this process had
+        # to wait for a processor, makes threads slower still.
         if self._shares_loop or self._syncs.busy or self._replaces.busy:
             return False
         if sum(job.written_bytes for job in self._replaces.waiting) > INLINE_BYTES_MAX:
             return False
-        return len(self._recent_s) < 2 or sorted(self._recent_s)[-2] < SLOW_SYNC_S
+        recent_s = self._recent_s
+        return not recent_s or sorted(recent_s)[len(recent_s) // 2] < SLOW_SYNC_S
 
     def _ask(self, lane: _Lane, job: _Job) -> None:
         assert not self.closed, "a disk that was closed is not used"

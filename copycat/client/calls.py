@@ -173,8 +173,9 @@ class Inbox(Protocol):
         """The calls made since the last time, in the order they were made."""
         ...
 
-    def deliver(self, resource: int, event: str, values: list[Any], index: int) -> None:
-        """Have an event handed to the listeners of a resource, after those before it."""
+    def deliver(self, event: bytes, index: int) -> None:
+        """Have an event, the codec's ``[resource, event, values]``, handed to the listeners of
+        its resource, after those before it."""
         ...
 
     def session_changed(self, state: str, session: int) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from copycat.actors.codec import decode
 from copycat.client.calls import Call
 
 EventListener = Callable[[str, list[Any], int], None]
@@ -44,9 +45,16 @@ class LoopInbox:
         calls, self.calls = self.calls, []
         return calls
 
-    def deliver(self, resource: int, event: str, values: list[Any], index: int) -> None:
-        """Have an event handed to the listeners of a resource; without any it is dropped."""
-        self._tell(resource, (event, values, index))
+    def deliver(self, event: bytes, index: int) -> None:
+        """Have an event handed to the listeners of its resource; without any it is dropped."""
+        try:
+            resource, name, values = decode(event)
+        except (TypeError, ValueError) as error:
+            log.error(
+                "event cannot be read session=%d index=%d error=%s", self.session, index, error
+            )
+        else:
+            self._tell(resource, (name, values, index))
 
     def session_changed(self, state: str, session: int) -> None:
         """Note the state at once, and have everybody told who asked for it."""

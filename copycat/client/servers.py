@@ -67,6 +67,7 @@ class Servers:
 
     Attributes:
         dial_at_s: when to call ``dial_next``; ``inf`` if nothing is left to be dialled.
+        leader_term: of the last news about a leader; 0 if there have been none.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Servers:
         self._dialled: dict[str, None] = {}
         self._doubted_at_s: dict[str, float] = {}  # by name of the server
         self._leader = ""  # its endpoint
-        self._leader_term = 0
+        self.leader_term = 0
 
     # Dialling.
 
@@ -183,12 +184,13 @@ class Servers:
         Returns:
             Whether these are news and name a leader.
         """
-        if term < self._leader_term or (term == self._leader_term and not endpoint):
+        is_older = term < self.leader_term or (term == self.leader_term and not endpoint)
+        if is_older or (term, endpoint) == (self.leader_term, self._leader):
             return False
-        if term > self._leader_term:
+        if term > self.leader_term:
             name = next((name for name, at in self._shared.up.items() if at == endpoint), "")
             self._doubted_at_s.pop(name, None)
-        self._leader, self._leader_term = endpoint, term
+        self._leader, self.leader_term = endpoint, term
         if endpoint and self._selection == "leader":
             self._dial(endpoint)
         return bool(endpoint)

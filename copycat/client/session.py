@@ -25,7 +25,6 @@ from thespian.actors import ActorExitRequest, WakeupMessage
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
-from copycat.actors.codec import decode
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.client.attachment import Attachment
 from copycat.client.batches import pack
@@ -202,10 +201,13 @@ class ClientSession(Actor):
         """Go where the leader is, or ask it anew what the one before may not have heard of."""
         now_s = self._now_s()
         self._attachment.heard(sender)
+        is_first = self._servers.leader_term == 0  # nothing was sent on to another leader
         if self._servers.leader_changed(message.leader, message.term):
             self._attachment.move_to_leader(now_s)
             if self._attachment.connection is not None:
-                self._ask_anew(now_s)
+                self._resend_at_s = now_s
+                if not is_first:
+                    self._ask_anew(now_s)
             elif self._patience.refusal is not None:
                 self._attachment.ask_at(now_s)
         self._tick(now_s)
@@ -230,7 +232,7 @@ class ClientSession(Actor):
         self._contact.made(self._opening_s)
         self._tell_contact(now_s)
         self._patience.restored()
-        self._attached(sender, message.servers)
+        self._attached(sender, message.servers, now_s)
         self._end_connects()
         self._tick(now_s)
 
@@ -239,24 +241,21 @@ class ClientSession(Actor):
         if message.session != self.session or not self._attachment.is_awaited(sender):
             return
         now_s = self._now_s()
-        self._attached(sender, message.servers)
-        self._ask_anew(now_s)
+        self._attached(sender, message.servers, now_s)
+        self._contact.keep_alive_at_s = now_s
         self._tick(now_s)
 
-    def _attached(self, connection: NodeAddress, members: tuple[str, ...]) -> None:
+    def _attached(self, connection: NodeAddress, members: tuple[str, ...], now_s: float) -> None:
         self._attachment.made(connection, self.session, members)
-        self._resend_at_s = inf
         self._events.attached()
-        self._openings.resend()
+        self._ask_anew(now_s)
 
     def _ask_anew(self, now_s: float) -> None:
-        """Send all that is unanswered again: who had it before may be gone."""
+        """Send all that is unanswered again, in order: who had it before may be gone."""
         self._resend_at_s = inf
-        if not self._closing:
-            self._commands.resend(now_s)
-            self._queries.redraw()
-            self._openings.resend()
-            self._contact.keep_alive_at_s = now_s
+        self._commands.resend(now_s)
+        self._queries.redraw()
+        self._openings.resend()
 
     # Answers.
 
@@ -309,20 +308,10 @@ class ClientSession(Actor):
         now_s = self._now_s()
         if self._events.accepts(message, now_s):
             self._index = max(self._index, message.event_index)
-            for encoded in message.events:
-                self._deliver(encoded, message.event_index)
+            for event in message.events:
+                self._inbox.deliver(event, message.event_index)
         elif self._events.reset_at_s <= now_s:
             self._tick(now_s)
-
-    def _deliver(self, encoded: bytes, index: int) -> None:
-        try:
-            resource, event, values = decode(encoded)
-        except (TypeError, ValueError) as error:
-            self.logger("copycat.client").error(
-                "event cannot be read session=%d index=%d error=%s", self.session, index, error
-            )
-        else:
-            self._inbox.deliver(resource, event, values, index)
 
     def session_ended(self, message: SessionEnded, sender: NodeAddress) -> None:
         """The session is no more, by our own wish or not."""

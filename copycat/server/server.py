@@ -69,6 +69,7 @@ class Server(Actor):
         """
         disk = self.environment.disk
         self.options = options
+        self.now_s = self.environment.clock.monotonic_s
         self.offers = options.catalog.offers()
         self.ballot = Ballot(disk)
         self.log = Log(disk, segment_bytes=options.segment_bytes)
@@ -128,10 +129,6 @@ class Server(Actor):
     def following(self) -> dict[str, Following]:
         """What a leader knows of its followers by name; empty on a server that does not lead."""
         return cast("dict[str, Following]", self.step(self.role, AskFollowing()))
-
-    def now_s(self) -> float:
-        """The monotonic clock."""
-        return self.environment.clock.monotonic_s()
 
     def draw_election_timeout_s(self) -> float:
         """A fresh random election time-out."""

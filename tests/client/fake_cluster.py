@@ -76,6 +76,7 @@ class FakeCluster:
         self.silent: set[str] = set()  # servers that take requests and do not answer
         self.mute = False  # commands are applied, but not answered
         self.refusal: tuple[Refusal, str] | None = None  # of everything
+        self.swallows = False  # what is sent on to the leader gets lost
         self.refuses_queries = True  # by that, too
         self.detached: dict[int, None] = {}  # sessions that have to attach again
         self.session_timeout_ms: int | None = None
@@ -244,7 +245,7 @@ class FakeConnection(Actor):
 
     def _takes(self, session: int, request: Request, number: int) -> bool:
         cluster = self.cluster
-        if self.name in cluster.silent:
+        if self.name in cluster.silent or cluster.swallows:
             return False
         refusal = cluster.refusal
         if request == Request.QUERIES and not cluster.refuses_queries:

@@ -202,3 +202,20 @@ def test_a_connection_that_forgot_the_session_is_told_again(
             return results
 
     assert simulation.run(run()) == [2, 3, [1, 2, 3]]
+
+
+def test_a_new_leader_is_asked_anew(simulation: Simulation, cluster: FakeCluster) -> None:
+    """What the server in use had sent on to a leader that died is not waited for."""
+
+    async def run() -> list[Any]:
+        async with client_of(cluster, server_selection="any") as client:
+            cluster.swallows = True
+            calls = [client.submit_command(1, "append", 1), client.submit_query(1, "items")]
+            await asyncio.sleep(0.2)
+            cluster.swallows = False
+            cluster.elect("n2")
+            results = await asyncio.gather(*calls)
+            assert simulation.now_s < 0.3
+            return results
+
+    assert simulation.run(run()) == [1, [1]]
