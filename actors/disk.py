@@ -165,7 +165,7 @@ class DirectoryDisk:
         self._call_soon_threadsafe = call_soon_threadsafe
         self._plan_turn = plan_turn
         self._shares_loop = shares_loop
-        self._recent_s: deque[float] = deque(maxlen=RECENT_SYNCS)
+        self._recent_s: deque[float] = deque([0.0] * RECENT_SYNCS, RECENT_SYNCS)
         self._threads: ThreadPoolExecutor | None = None
         self.closed = False
         self._files: list[DirectoryFile] = []
@@ -295,8 +295,7 @@ class DirectoryDisk:
             return False
         if sum(job.written_bytes for job in self._replaces.waiting) > INLINE_BYTES_MAX:
             return False
-        recent_s = self._recent_s
-        return not recent_s or sorted(recent_s)[len(recent_s) // 2] < SLOW_SYNC_S
+        return sorted(self._recent_s)[RECENT_SYNCS // 2] < SLOW_SYNC_S
 
     def _ask(self, lane: _Lane, job: _Job) -> None:
         assert not self.closed, "a disk that was closed is not used"

@@ -49,6 +49,8 @@ class LoopInbox:
         """Have an event handed to the listeners of its resource; without any it is dropped."""
         try:
             resource, name, values = decode(event)
+            if type(resource) is not int:
+                raise TypeError("an event names its resource")
         except (TypeError, ValueError) as error:
             log.error(
                 "event cannot be read session=%d index=%d error=%s", self.session, index, error
