@@ -181,7 +181,11 @@ class NetworkNode(Node):
 
     def _leave(self) -> None:
         if self._server is not None:
-            self._server.close()
+            # A connection accepted just now needs its server for another turn of the loop, or
+            # asyncio loses it, open.
+            for listener in self._server.sockets:
+                self.loop.remove_reader(listener.fileno())
+            self.loop.call_soon(self.loop.call_soon, self._server.close)
         self.links.close()
         if self._disk is not None:
             self._disk.close()

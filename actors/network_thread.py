@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+LAST_TURNS = 4
 
 
 class NetworkThread:
@@ -91,6 +92,8 @@ class NetworkThread:
             self.loop.close()
 
     async def _clear(self) -> None:
+        for _ in range(LAST_TURNS):  # connections accepted just now come to be, and are closed
+            await asyncio.sleep(0)
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

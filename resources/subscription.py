@@ -64,8 +64,8 @@ class PublishingMachine(StateMachine):
         self._audience.pop(session, None)
 
     def _tell(self, commit: Commit, event: str, *values: Any) -> None:
-        for session in self._audience:
-            commit.publish(session, event, commit.index, *values)
+        if self._audience:
+            commit.publish(self._audience, event, commit.index, *values)
 
 
 class AsyncSubscription(Generic[T]):

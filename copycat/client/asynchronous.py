@@ -94,7 +94,7 @@ class AsyncClient:
         self._closing = False
         self._turn_s = 0.0  # when the first call of this turn was made
         self._numbers = 0
-        self._resources: dict[tuple[str, str], ResourceId] = {}
+        self._resources: dict[tuple[str, int, str], ResourceId] = {}
 
     # Its life.
 
@@ -224,13 +224,13 @@ class AsyncClient:
                 f"a resource's name has 1 to {NAME_CHARACTERS_MAX} printable characters, not"
                 f" {name!r:.60}"
             )
-        kind = handle.resource_type
-        resource = self._resources.get((kind, name))
+        kind, version = handle.resource_type, handle.resource_version
+        resource = self._resources.get((kind, version, name))
         if resource is None:
             future = self._connected().create_future()
             deadline_s = self._deadline_s(timeout_s)
-            self._submit(OpenCall(name, kind, handle.resource_version, deadline_s, future))
-            resource = self._resources[kind, name] = await future
+            self._submit(OpenCall(name, kind, version, deadline_s, future))
+            resource = self._resources[kind, version, name] = await future
         return handle(self, resource, name)
 
     def submit_command(

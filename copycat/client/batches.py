@@ -12,13 +12,23 @@ from typing import Any
 
 from copycat.actors.codec import CodecError, decode, encode
 from copycat.client.calls import OperationCall
-from copycat.errors import InvalidType, OperationFailed, OutcomeUnknown, TooLarge
-from copycat.protocol.client import COMMANDS_PER_BATCH_MAX, OPERATIONS_BYTES_MAX
+from copycat.errors import CopycatError, InvalidType, OperationFailed, OutcomeUnknown, TooLarge
+from copycat.protocol.client import (
+    ANSWER_TOO_LARGE,
+    COMMANDS_PER_BATCH_MAX,
+    OPERATIONS_BYTES_MAX,
+)
 from copycat.types import OPERATION_BYTES_MAX
 
 LIST_HEAD_BYTES = 5  # what the codec adds at most for the list around the operations
 
 Packed = tuple[list[OperationCall | None], bytes]
+
+
+def _failure(kind: str, text: str) -> CopycatError:
+    if kind == ANSWER_TOO_LARGE:
+        return OutcomeUnknown(f"it was carried out, but {text}")
+    return OperationFailed(kind, text)
 
 
 class Batch:
@@ -60,9 +70,7 @@ class Batch:
             values, failures = decode(results)
             if type(values) is not list or len(values) != len(self.calls):
                 raise ValueError(f"{len(self.calls)} results were expected")
-            failed = {
-                place: OperationFailed(str(kind), str(text)) for place, kind, text in failures
-            }
+            failed = {place: _failure(str(kind), str(text)) for place, kind, text in failures}
         except (TypeError, ValueError) as error:
             unread = f"the answer of the server cannot be read: {error}"
             self.fail(lambda: OutcomeUnknown(unread))

@@ -35,7 +35,7 @@ class QueryBatch(Batch):
         results: the answer, while commands before them are unanswered.
     """
 
-    __slots__ = ("after_ordinal", "consistency", "results", "sequence")
+    __slots__ = ("after_ordinal", "consistency", "is_part", "results", "sequence")
 
     def __init__(self, packed: Packed, consistency: Consistency, after_ordinal: int) -> None:
         super().__init__(*packed)
@@ -43,6 +43,7 @@ class QueryBatch(Batch):
         self.after_ordinal = after_ordinal
         self.sequence = 0
         self.results: bytes | None = None
+        self.is_part = False  # of a batch whose answers did not fit; it is not joined again
 
 
 class Queries:
@@ -102,8 +103,12 @@ class Queries:
 
     def _next_run(self) -> QueryBatch:
         first = self._waiting[0]
+        if first.is_part:
+            return self._waiting.popleft()
         alike = []
         for batch in self._waiting:
+            if batch.is_part:
+                break
             if batch.consistency != first.consistency:
                 break
             if not self._commands.are_numbered_to(batch.after_ordinal):
@@ -173,6 +178,7 @@ class Queries:
             return
         for packed in reversed(split(batch)):
             half = QueryBatch(packed, batch.consistency, batch.after_ordinal)
+            half.is_part = True
             self._waiting.appendleft(half)
             self._deadlines.add(half)
         batch.clear()

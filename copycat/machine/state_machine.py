@@ -6,7 +6,7 @@ server. So a method takes all it needs from its arguments, from ``self`` and fro
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from copycat.actors.codec import encode
@@ -38,18 +38,20 @@ class Commit:
         self._owner = owner
         self._effects = effects
 
-    def publish(self, session: int, event: str, *values: Any) -> None:
-        """Send an event to a session: it is delivered once and in order, or the session ends.
+    def publish(self, sessions: int | Iterable[int], event: str, *values: Any) -> None:
+        """Send an event to sessions: each gets it once and in order, or ends.
 
         Args:
-            session: to whom; a session that has ended is skipped.
+            sessions: one, or several in a defined order; one that has ended is skipped.
             event: the event's name, which the handle's listener is told.
             values: what the codec carries: None, bool, int, float, str, bytes, list, dict.
 
         Raises:
             CodecError: a value is of another kind.
         """
-        self._effects.append(Publication(session, encode([self._owner.resource, event, values])))
+        receivers = (sessions,) if isinstance(sessions, int) else tuple(sessions)
+        encoded = encode([self._owner.resource, event, values])
+        self._effects.append(Publication(receivers, encoded))
 
     def schedule(self, delay_s: float, method: Callable[..., None], *values: Any) -> Timer:
         """Call ``method(commit, *values)`` of this machine when log time has moved by ``delay_s``.
@@ -88,12 +90,12 @@ class Scheduler(Protocol):
 
 
 class Publication:
-    """An effect of a command: an event for a session."""
+    """An effect of a command: an event for some sessions."""
 
-    __slots__ = ("event", "session")
+    __slots__ = ("event", "sessions")
 
-    def __init__(self, session: int, event: bytes) -> None:
-        self.session = session
+    def __init__(self, sessions: tuple[int, ...], event: bytes) -> None:
+        self.sessions = sessions
         self.event = event  # the codec's [resource, event, values]
 
 

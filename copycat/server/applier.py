@@ -271,8 +271,9 @@ class Applier(Actor):
         """Sort what machines asked for: events to their sessions, timers into the queue."""
         for effect in self._effects:
             if type(effect) is Publication:
-                if effect.session in self._sessions:
-                    self._published.setdefault(effect.session, []).append(effect.event)
+                for session in effect.sessions:
+                    if session in self._sessions:
+                        self._published.setdefault(session, []).append(effect.event)
             elif type(effect) is Scheduling:
                 self._due.add_timer(effect.due_us, index, effect.timer, effect.resource)
         self._effects.clear()

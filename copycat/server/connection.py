@@ -185,7 +185,12 @@ class Connection(Actor):
     def keep_alive(self, message: KeepAlive, sender: NodeAddress) -> None:
         """Put a sign of life into the log."""
         session = message.session
-        if self._attached(session, sender, Request.KEEP_ALIVE, 0) and not self._propose(
+        if not self._attached(session, sender, Request.KEEP_ALIVE, 0):
+            return
+        # A client cannot notice that the last events were lost; what it has, it drops.
+        replay = ReplayEvents(session, message.event_index, self.address)
+        self.send(self._server.applier, replay)
+        if not self._propose(
             BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_index
         ):
             text = self._no_leader()

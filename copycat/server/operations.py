@@ -4,6 +4,7 @@ from typing import Any
 
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.codec import CodecError, decode, encode
+from copycat.protocol.client import ANSWER_TOO_LARGE, RESULTS_BYTES_MAX
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
 from copycat.storage.batch import Batch
@@ -12,6 +13,7 @@ from copycat.types import ResourceId
 UNDECODABLE = ("Undecodable", "the operation cannot be decoded")
 UNKNOWN_RESOURCE = ("UnknownResource", "there is no such resource")
 UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
+TOO_LARGE = (ANSWER_TOO_LARGE, "the answer has more bytes than can be sent")
 
 
 class Router:
@@ -47,10 +49,13 @@ class Router:
             run_values, run_failures = self._applier.step(target, step)
             values += run_values
             failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
-        return _encoded(values, failures), tuple(touched)
+        results = _encoded(values, failures)
+        if len(results) > RESULTS_BYTES_MAX:
+            results = _shortened(values, failures)
+        return results, tuple(touched)
 
-    def answer(self, operations_bytes: bytes, count: int) -> bytes:
-        """Run queries; returns the encoded results."""
+    def answer(self, operations_bytes: bytes, count: int) -> bytes | None:
+        """Run queries; returns the encoded results, or None if fewer must be asked at once."""
         operations = _decoded(operations_bytes, count)
         if operations is None:
             return _all_failed(count, UNDECODABLE)
@@ -66,7 +71,10 @@ class Router:
             run_values, run_failures = self._applier.step(target, AnswerQueries(run))
             values += run_values
             failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
-        return _encoded(values, failures)
+        results = _encoded(values, failures)
+        if len(results) <= RESULTS_BYTES_MAX:
+            return results
+        return None if count > 1 else _all_failed(1, TOO_LARGE)
 
 
 def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:
@@ -114,3 +122,16 @@ def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
                 values[offset] = None
                 failures.append((offset, *UNENCODABLE))
         return encode([values, failures])
+
+
+def _shortened(values: list[Any], failures: list[Failure]) -> bytes:
+    """Answers that fit: those that do not are replaced, the same on every server."""
+    room_bytes = RESULTS_BYTES_MAX // 2  # the rest is for failures and small answers
+    for offset, value in enumerate(values):
+        size_bytes = len(encode(value))
+        if size_bytes > room_bytes:
+            values[offset] = None
+            failures.append((offset, *TOO_LARGE))
+        else:
+            room_bytes -= size_bytes
+    return encode([values, failures])

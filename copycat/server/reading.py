@@ -3,7 +3,14 @@
 import heapq
 
 from copycat.actors import Actor, NodeAddress
-from copycat.protocol.client import QueriesReply, Refused, Refusal, Request, SessionEnded
+from copycat.protocol.client import (
+    QueriesReply,
+    Refusal,
+    Refused,
+    Request,
+    SessionEnded,
+    SubmitQueries,
+)
 from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.steps import EventsAfter, Read, SessionAttached
@@ -47,20 +54,24 @@ class ReadQueue:
         queries = read.queries
         sequence = self._progress.sequences.get(queries.session)
         if sequence is None:
-            refusal = Refused(
-                queries.session, Request.QUERIES, queries.read, Refusal.UNKNOWN_SESSION,
-                "the session has ended",
-            )  # fmt: skip
-            self._applier.send(read.connection, refusal)
+            self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
         elif sequence < queries.sequence:
             self._by_session.setdefault(queries.session, []).append(read)
         else:
             results = self._router.answer(queries.operations, queries.count)
+            if results is None:
+                text = "the answers of these queries do not fit into one message"
+                self._refuse(read, queries, Refusal.TOO_LARGE, text)
+                return
             self._progress.queries_answered += queries.count
             reply = QueriesReply(
                 queries.session, queries.read, self._progress.applied_index, results
             )
             self._applier.send(read.connection, reply)
+
+    def _refuse(self, read: Read, queries: SubmitQueries, reason: Refusal, text: str) -> None:
+        refused = Refused(queries.session, int(Request.QUERIES), queries.read, int(reason), text)
+        self._applier.send(read.connection, refused)
 
     def _attach(
         self, read: Read, sessions: dict[SessionId, NodeAddress], attachments: Attachments

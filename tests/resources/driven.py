@@ -44,7 +44,8 @@ class Replica:
                 case Publication():
                     resource, event, values = decode(effect.event)
                     assert resource == RESOURCE
-                    self.published.append((effect.session, event, values))
+                    for session in effect.sessions:
+                        self.published.append((session, event, values))
                 case Scheduling():
                     self.timers[effect.timer] = effect
                 case Cancellation():

@@ -54,7 +54,28 @@ class Tally(StateMachine):
 
 
 class Note(StateMachine):
-    """A second type."""
+    """A second type, with large answers."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.writes = 0
+
+    @command
+    def write(self, commit: Commit, size_bytes: int) -> bytes:
+        """Write and answer that many bytes."""
+        self.writes += 1
+        self.text = bytes(size_bytes)
+        return self.text
+
+    @query
+    def read(self) -> bytes:
+        """All that was written last."""
+        return self.text
+
+    @query
+    def count(self) -> int:
+        """How often something was written."""
+        return self.writes
 
 
 CATALOG = Catalog({"tally": Tally, "note": Note})

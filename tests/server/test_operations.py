@@ -11,7 +11,7 @@ from copycat import AsyncClient
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.codec import decode
 from copycat.actors.simulation import Simulation
-from copycat.errors import OperationFailed, UnknownResourceType, WrongResourceType
+from copycat.errors import OperationFailed, OutcomeUnknown, UnknownResourceType, WrongResourceType
 from copycat.protocol.client import SERVER, AttachSession, CommandsReply, SubmitCommands
 
 
@@ -164,3 +164,23 @@ def test_a_hundred_thousand_commands_leave_no_cycles() -> None:
     with Simulation(9) as simulation:
         start_servers(simulation)
         simulation.run(story(), timeout_s=120)
+
+
+def test_answers_that_are_too_large_are_told_and_the_others_arrive() -> None:
+    """Commands whose answers do not fit are known as carried out; large queries are split."""
+
+    async def story() -> None:
+        async with AsyncClient(*ENDPOINTS) as client:
+            note = await client.open(NotedHandle, "note")
+            results = await asyncio.gather(
+                *[note.command("write", 1_000_000) for _ in range(8)], return_exceptions=True
+            )
+            unknown = [result for result in results if isinstance(result, OutcomeUnknown)]
+            assert 0 < len(unknown) < 8
+            read = await asyncio.gather(*[note.query("read") for _ in range(8)])
+            assert {len(text) for text in read} == {1_000_000}
+            assert await note.query("count") == 8
+
+    with Simulation(7) as simulation:
+        start_servers(simulation)
+        simulation.run(story(), timeout_s=30)

@@ -1,0 +1,53 @@
+"""Settings: what the global options say, and the way from there to a cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from copycat.client.blocking import Client
+
+TIMEOUT_S = 5.0
+CLIENT_NAME = "copycat-cli"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The global options of one call of ``copycat``."""
+
+    given: tuple[str, ...] = ()  # by --endpoint
+    timeout_s: float = TIMEOUT_S
+    debug: bool = False
+
+    def endpoints(self) -> tuple[str, ...]:
+        """The servers to talk to.
+
+        Raises:
+            UsageError: none is named, and there is no playground.
+        """
+        from copycat.client.endpoints import default_endpoints
+        from copycat.console.playground import Playground
+
+        found = self.given or default_endpoints() or Playground.of_user().endpoints()
+        if not found:
+            raise click.UsageError(
+                "which cluster? Name a server with --endpoint HOST:PORT or in COPYCAT_ENDPOINTS,"
+                " or start a playground with `copycat cluster up`"
+            )
+        return found
+
+    @contextmanager
+    def client(self) -> Iterator["Client"]:
+        """A connected client, closed at the end."""
+        endpoints = self.endpoints()
+        from copycat.client.blocking import Client
+
+        with Client(*endpoints, timeout_s=self.timeout_s, name=CLIENT_NAME) as client:
+            yield client
+
+
+pass_settings = click.make_pass_decorator(Settings, ensure=True)
+"""Gives a command the settings as its first argument."""

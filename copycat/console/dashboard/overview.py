@@ -1,0 +1,273 @@
+"""The overview: the whole cluster on one screen, in whatever condition it is.
+
+Pure functions of a picture and a size. A condition is always a word and a mark (``!`` look at
+it, ``X`` gone) and never a colour alone.
+"""
+
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from copycat.console.dashboard.lines import (
+    BAD,
+    DIM,
+    OK,
+    TITLE,
+    WARNING,
+    Piece,
+    Section,
+    columns,
+    curve,
+    line,
+    stacked,
+)
+from copycat.console.dashboard.model import Leaderless, Picture, Row
+from copycat.console.health import Health
+from copycat.console.notation import age_text, bytes_text, count_text, printable, rate_text
+
+WIDTH_MIN = 60
+HEIGHT_MIN = 15
+CURVE_WIDTH_MAX = 60
+KEYS = " q quit   p pause   ? help"
+COLUMNS = "NODE ROLE STATE MATCH LAG APPLY-LAG HEARD UP TERM CLIENTS LOG ADDRESS".split()
+DROPPED = "ADDRESS LOG CLIENTS TERM UP HEARD APPLY-LAG MATCH".split()
+LEADERLESS_COLUMNS = "NODE ROLE STATE TERM LAST COMMIT APPLY-LAG UP CLIENTS LOG ADDRESS".split()
+LEADERLESS_DROPPED = "ADDRESS LOG CLIENTS UP APPLY-LAG COMMIT".split()
+WORDS = ("NODE", "ROLE", "STATE", "ADDRESS")  # columns that are no figures
+HELP = (
+    "q  quit                    p  pause, and go on                ?  help, and back",
+    "",
+    "NODE       the server's name; * leads",
+    "ROLE       leader, follower, candidate; inactive: it waits for servers that it",
+    "           has never met",
+    "STATE      OK; !BEHIND by more than 1,000 entries; !CUT: the leader does not",
+    "           reach it; XDOWN: it does not answer us",
+    "MATCH      up to where its log agrees with the leader's, as the leader knows",
+    "LAG        entries of the leader that it has not got yet",
+    "LAST       the end of its log, and COMMIT how much of it is known to be decided",
+    "APPLY-LAG  entries that are committed and not applied yet",
+    "HEARD      since it answered the leader last; UP since it was started",
+    "TERM       the election that it knows of",
+    "CLIENTS    connections of clients; LOG the size of its files; ADDRESS where it is",
+    "",
+    "Write      commands a second, as the leader applies them",
+    "Read       queries a second, answered by all servers together",
+    "Elect      how often a server stood for election",
+    "",
+    "Each server tells what it knows itself: no leader and no majority is needed.",
+)
+
+
+def render(
+    picture: Picture, width: int, height: int, *, interval_s: float = 1.0, paused: bool = False
+) -> list[Text]:
+    """The screen, as lines of exactly this width, as many as the height or fewer."""
+    head = _head(picture, interval_s, paused=paused)
+    if width < WIDTH_MIN or height < HEIGHT_MIN:
+        return [line(head, width)]
+    sections = _sections(picture, width)
+    body = stacked(sections, width, height - 2)
+    return [line(head, width), *body, line(((KEYS, DIM),), width)]
+
+
+def render_help(width: int, height: int) -> list[Text]:
+    """The page behind ``?``."""
+    if width < WIDTH_MIN or height < HEIGHT_MIN:
+        return [line(("? back   q quit   p pause",), width)]
+    section = Section("Help", tuple((text,) for text in HELP), keeps=0)
+    return [*stacked([section], width, height - 1), line(((KEYS, DIM),), width)]
+
+
+def render_plain(picture: Picture, width: int) -> list[Text]:
+    """A snapshot for pipes and files: as long as it needs to be, and without keys."""
+    if width < WIDTH_MIN:
+        return [line(_head(picture, None, paused=False), width)]
+    drawn = [line(_head(picture, None, paused=False), width)]
+    return [*drawn, *stacked(_sections(picture, width), width, 10_000)]
+
+
+def clock_text(wall_s: float | None) -> str:
+    """A moment as a UTC clock shows it."""
+    if wall_s is None:
+        return "-"
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%H:%M:%S")
+
+
+def _sections(picture: Picture, width: int) -> list[Section]:
+    if picture.health.verdict == "unreachable":
+        return [_unreachable(picture, width)]
+    sections = [_members(picture, width)]
+    if picture.leaderless is not None:
+        sections.insert(0, _no_leader(picture, picture.leaderless))
+    return [*sections, _cluster(picture, width), _events(picture)]
+
+
+def _head(picture: Picture, interval_s: float | None, *, paused: bool) -> tuple[Piece, ...]:
+    health = picture.health
+    reached = f"{len(health.statuses)}/{health.total}"
+    clock = f"{clock_text(picture.wall_s)}Z"
+    every = "" if interval_s is None else f"   {age_text(interval_s)}"
+    tail: Piece = ("   PAUSED", WARNING) if paused else every
+    term = "-" if health.term is None else str(health.term)
+    if health.verdict == "unreachable":
+        told = f"   attempt {picture.looks}"
+        return (" copycat   ", ("XX CANNOT REACH ANY SERVER", BAD), told, "   ", clock, tail)
+    if picture.leaderless is not None:
+        said = f"XX NO LEADER {age_text(picture.leaderless.age_s)}"
+        needed = f"   reachable {reached} (need {health.majority})   term {term}   {clock}"
+        return (" copycat   ", (said, BAD), needed, tail)
+    leader = f"   leader {printable(health.leader or '-')}"
+    if health.verdict == "degraded":
+        spare = len(health.statuses) - health.majority
+        warning = "" if spare > 0 else "   ONE MORE FAILURE STOPS WRITES"
+        return (
+            *(" copycat   ", ("!! DEGRADED", WARNING), f"{leader}   servers {reached}"),
+            *((warning, BAD), "   ", clock, tail),
+        )
+    told = f"{leader}   term {term}   servers {reached}   {clock}"
+    return (" copycat   ", ("OK HEALTHY", OK), told, tail)
+
+
+def _members(picture: Picture, width: int) -> Section:
+    shown, dropped = COLUMNS, DROPPED
+    if picture.leaderless is not None:
+        shown, dropped = LEADERLESS_COLUMNS, LEADERLESS_DROPPED
+    cells = [_cells(row) for row in picture.rows]
+    rows = [[each[title] for title in shown] for each in cells]
+    table = columns(shown, rows, left=WORDS, dropped=dropped, width=width - 3)
+    below = [_why(row) for row in picture.rows if row.reason]
+    return Section("Members", (*table, *below), keeps=3)
+
+
+def _cells(row: Row) -> dict[str, Piece]:
+    """What stands in each column."""
+    style = {"O": OK, "!": WARNING, "X": BAD}[row.condition[0]]
+    name = ("* " if row.leads else "  ") + printable(row.name)
+    return {
+        "NODE": (name, TITLE if row.leads else ""),
+        "ROLE": row.role,
+        "STATE": (row.condition, style),
+        "MATCH": count_text(row.match),
+        "LAG": count_text(row.lag),
+        "LAST": count_text(row.last),
+        "COMMIT": count_text(row.commit),
+        "APPLY-LAG": count_text(row.apply_lag),
+        "HEARD": age_text(row.heard_s),
+        "UP": age_text(row.uptime_s),
+        "TERM": "-" if row.term is None else str(row.term),
+        "CLIENTS": count_text(row.connections),
+        "LOG": bytes_text(row.log_bytes),
+        "ADDRESS": row.endpoint or "-",
+    }
+
+
+def _why(row: Row) -> tuple[Piece, ...]:
+    seen = "never seen" if row.seen_s is None else f"last seen {age_text(row.seen_s)} ago"
+    behind = "" if not row.lag else f", {row.lag:,} entries behind"
+    name = "" if row.name == row.endpoint else f"{printable(row.name)} at "
+    return ((f"{name}{row.endpoint}: {printable(row.reason)}; {seen}{behind}", BAD),)
+
+
+def _cluster(picture: Picture, width: int) -> Section:
+    health = picture.health
+    statuses = health.statuses
+    foremost = max(statuses, key=lambda each: (each.name == health.leader, each.commit_index))
+    curve_width = min(CURVE_WIDTH_MAX, width - 30)
+    connections = sum(status.connections for status in statuses)
+    elections = sum(status.elections_started for status in statuses)
+    lines: list[tuple[Piece, ...]] = [
+        _rate("Write", picture.write_per_s, curve(picture.writes, curve_width)),
+        _rate("Read ", picture.read_per_s, curve(picture.reads, curve_width)),
+        (
+            f"Log     last {foremost.last_index:,}   commit {foremost.commit_index:,}",
+            f"   applied {foremost.applied_index:,}   {bytes_text(foremost.log_bytes)}",
+        ),
+        (f"Client  sessions {foremost.sessions:,}   connections {connections:,}",),
+        (_stored(foremost.resources, foremost.resource_count, width - 3),),
+        (f"Elect   {elections:,} stood for since the servers were started",),
+    ]
+    return Section("Cluster", tuple(lines), keeps=1)
+
+
+def _rate(title: str, per_s: float | None, drawn: str) -> tuple[Piece, ...]:
+    return (f"{title}   {rate_text(per_s):<12}", (drawn, DIM))
+
+
+def _stored(resources: tuple[tuple[str, ...], ...], count: int, width: int) -> str:
+    if not count:
+        return "Stored  nothing yet; try  copycat map put greeting hello world"
+    text = f"Stored  resources {count:,}:"
+    for place, (name, kind) in enumerate(resources):
+        more = f"{',' if place else ''} {printable(name)} ({printable(kind)})"
+        if len(text) + len(more) > width - 5:
+            return text + ", ..."
+        text += more
+    return text
+
+
+def _events(picture: Picture) -> Section:
+    lines: list[tuple[Piece, ...]] = []
+    for event in picture.events:
+        style = WARNING if event.level == "warning" else ""
+        level = "WARN" if event.level == "warning" else printable(event.level)
+        name = printable(event.server)
+        lines.append(
+            (
+                (f"{clock_text(event.wall_s)} ", DIM),
+                (f"{level:<4} ", style),
+                f"{name:<4} {printable(event.text)}",
+            )
+        )
+    if not lines:
+        lines = [(("none yet", DIM),)]
+    return Section("Events (newest first)", tuple(lines), keeps=0)
+
+
+def _no_leader(picture: Picture, leaderless: Leaderless) -> Section:
+    health = picture.health
+    last = "never seen" if leaderless.last_leader is None else printable(leaderless.last_leader)
+    terms = f"term {health.term}"
+    if leaderless.term_before is not None and leaderless.term_before != health.term:
+        terms = f"terms {leaderless.term_before} -> {health.term}"
+    lines: list[tuple[Piece, ...]] = [
+        ("Writes and linearizable reads fail now; sequential reads still work.",),
+        (
+            f"Last leader {last}   {terms}",
+            f"   elections stood for meanwhile {leaderless.elections:,}",
+        ),
+        (_cause(health),),
+    ]
+    committed = max(status.commit_index for status in health.statuses)
+    lines.append((f"Committed up to {committed:,}, as far as the servers know that answer.",))
+    title = f"NO LEADER since {clock_text(leaderless.since_wall_s)}Z, as we have seen"
+    return Section(title, tuple(lines), keeps=2, style=BAD)
+
+
+def _cause(health: Health) -> str:
+    missing = ", ".join(printable(each.id) for each in health.members if each.status is None)
+    if missing and any(status.role == "inactive" for status in health.statuses):
+        return f"The first start needs all servers up once: start {missing}."
+    if len(health.statuses) < health.majority:
+        return f"{len(health.statuses)} of {health.total} servers answer: start {missing}."
+    return "A majority is there: an election should settle it in a moment."
+
+
+def _unreachable(picture: Picture, width: int) -> Section:
+    rows = [
+        (member.endpoint or printable(member.id), printable(member.reason))
+        for member in picture.health.members
+    ]
+    table = columns(
+        ("ENDPOINT", "WHY"), rows, left=("ENDPOINT", "WHY"), dropped=(), width=width - 3
+    )
+    contact = "We have not reached any server yet."
+    if picture.last_contact_wall_s is not None:
+        age = age_text(picture.wall_s - picture.last_contact_wall_s)
+        contact = f"Last contact {clock_text(picture.last_contact_wall_s)}Z, {age} ago."
+    lines: list[tuple[Piece, ...]] = [
+        *table,
+        (contact,),
+        ("Try  copycat --endpoint HOST:PORT top     another server",),
+        ("     copycat cluster up                   a local playground instead",),
+    ]
+    return Section("Endpoints", tuple(lines), keeps=0)

@@ -1,0 +1,115 @@
+"""What the answers of the servers say together: who leads, who is there, what still works."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from copycat.client.status import Answer, NoAnswer
+from copycat.protocol.status import Status
+
+Verdict = Literal["healthy", "degraded", "no leader", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One server, whether it answered or not.
+
+    Attributes:
+        id: its name; its endpoint if nobody knows its name.
+        endpoint: as the other servers call it, or as it was dialled; "" if neither is known.
+        status: what it says of itself; None when it did not answer.
+        reason: why it did not answer; "" when it did.
+    """
+
+    id: str
+    endpoint: str
+    status: Status | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A cluster at one moment.
+
+    Attributes:
+        members: in the order of their names.
+        leader: the name of the server that leads; None when none does, as far as can be seen.
+        term: the highest that a server told; None when none answered.
+        total: how many servers there are, as far as is known.
+    """
+
+    members: tuple[Member, ...]
+    leader: str | None
+    term: int | None
+    total: int
+
+    @property
+    def statuses(self) -> list[Status]:
+        """What those say that answered."""
+        return [member.status for member in self.members if member.status is not None]
+
+    @property
+    def majority(self) -> int:
+        """How many servers have to be there for anything to be written."""
+        return self.total // 2 + 1
+
+    @property
+    def verdict(self) -> Verdict:
+        """The whole in a word."""
+        reached = len(self.statuses)
+        if not reached:
+            return "unreachable"
+        if self.leader is None:
+            return "no leader"
+        return "healthy" if reached == self.total else "degraded"
+
+
+def health_of(answers: Sequence[Answer]) -> Health:
+    """Put answers together; each server comes once in them."""
+    statuses = [answer for answer in answers if isinstance(answer, Status)]
+    endpoints = {peer.name: peer.endpoint for status in statuses for peer in status.peers}
+    members = [
+        Member(status.name, endpoints.get(status.name, ""), status, "") for status in statuses
+    ]
+    members += [
+        Member(answer.name or answer.endpoint, answer.endpoint, None, answer.reason)
+        for answer in answers
+        if isinstance(answer, NoAnswer)
+    ]
+    members.sort(key=lambda member: _natural(member.id))
+    told = [1 + len(status.peers) for status in statuses]
+    total = max(told) if told else len(members)
+    return Health(
+        members=tuple(members),
+        leader=_leader(statuses, total),
+        term=max((status.term for status in statuses), default=None),
+        total=total,
+    )
+
+
+def _leader(statuses: list[Status], total: int) -> str | None:
+    """Who leads in the highest term: whoever says so of himself; else, if he did not answer us,
+    whom a majority of all servers follows.
+
+    What older terms say is past. A server that answers and does not call itself the leader does
+    not lead, whatever others still believe.
+    """
+    term = max((status.term for status in statuses), default=0)
+    latest = [status for status in statuses if status.term == term]
+    for status in latest:
+        if status.role == "leader":
+            return status.name
+    reached = {status.name for status in statuses}
+    followed = Counter(status.leader for status in latest if status.leader)
+    for name, followers in followed.most_common(1):
+        if name not in reached and followers * 2 > total:
+            return name
+    return None
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Puts n2 before n10."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]

@@ -1,0 +1,297 @@
+"""The playground: a cluster of real server processes on this machine, for trying things out.
+
+Each server is a ``copycat serve`` in a process group of its own, with data and log below one
+directory. The file ``playground.json`` there says which servers there are and which processes
+they are; it is written before a process is relied on and is always replaced as a whole.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from copycat.client.status import Inquiry
+from copycat.console.health import health_of
+from copycat.errors import CopycatError
+
+HOST = "127.0.0.1"
+SERVERS_MAX = 9
+STOP_TIMEOUT_S = 5.0
+POLL_S = 0.02
+FILE = "playground.json"
+LOG_TAIL_BYTES = 4096
+
+
+class PlaygroundError(CopycatError):
+    """The playground could not be started or stopped."""
+
+
+class NoPlaygroundError(PlaygroundError):
+    """There is no playground."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One server of a playground, and the process that it is or was last.
+
+    Attributes:
+        name: the server's.
+        endpoint: where it listens.
+        pid: of the process; 0 when it was stopped on purpose.
+        started: when the process began, in the system's ticks: pids are used again.
+    """
+
+    name: str
+    endpoint: str
+    pid: int = 0
+    started: int = 0
+
+    def is_running(self) -> bool:
+        """Whether the process is still there."""
+        return self.pid != 0 and _start_of(self.pid) == self.started
+
+
+class Playground:
+    """A cluster below one directory.
+
+    Attributes:
+        directory: where data, logs and ``playground.json`` are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def of_user(cls) -> "Playground":
+        """The one that ``copycat cluster`` speaks of."""
+        state = os.environ.get("XDG_STATE_HOME", "")
+        base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+        return cls(base / "copycat" / "playground")
+
+    def processes(self) -> list[Process]:
+        """Its servers, running or not; none if there is no playground.
+
+        Raises:
+            PlaygroundError: the file cannot be read.
+        """
+        try:
+            content = json.loads((self.directory / FILE).read_text(encoding="utf-8"))
+            return [Process(**each) for each in content["servers"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PlaygroundError(
+                f"{self.directory / FILE} cannot be read: {error}; if no server runs any more,"
+                f" remove {self.directory}"
+            ) from error
+
+    def endpoints(self) -> tuple[str, ...]:
+        """Where its servers listen; empty if it was not started, or was stopped."""
+        return tuple(each.endpoint for each in self.processes() if each.pid)
+
+    def log_file(self, name: str) -> Path:
+        """Where a server of this name writes what happens to it."""
+        return self.directory / f"{name}.log"
+
+    def start(self, servers: int) -> list[Process]:
+        """Start all servers that do not run; those of a stopped playground keep their data.
+
+        Returns when the processes exist, which is before they have found each other.
+
+        Raises:
+            PlaygroundError: there is a playground with another number of servers.
+        """
+        with self._locked():
+            processes = self.processes()
+            if processes and len(processes) != servers:
+                raise PlaygroundError(
+                    f"the playground has {len(processes)} servers, not {servers}: use those, or"
+                    " remove it with `copycat cluster down --wipe`"
+                )
+            if not any(each.is_running() for each in processes):
+                ports = _free_ports(servers)
+                processes = [Process(f"n{n}", f"{HOST}:{port}") for n, port in enumerate(ports, 1)]
+            return self._start_missing(processes)
+
+    def _start_missing(self, processes: list[Process]) -> list[Process]:
+        for place, process in enumerate(processes):
+            if not process.is_running():
+                processes[place] = self._spawn(process, processes)
+                self._write(processes)
+        return processes
+
+    async def elect(self, timeout_s: float, servers: int | None = None) -> str:
+        """Wait for a leader. Returns its name.
+
+        Args:
+            timeout_s: how long at most.
+            servers: how many have to answer; None: all.
+
+        Raises:
+            PlaygroundError: a server has ended meanwhile, or there was no leader in time. The
+                servers that run go on.
+        """
+        end_s = time.monotonic() + timeout_s
+        running = [each for each in self.processes() if each.is_running()]
+        async with Inquiry(tuple(each.endpoint for each in running)) as inquiry:
+            while True:
+                health = health_of(await inquiry.ask(1.0))
+                enough = health.total if servers is None else servers
+                if health.leader is not None and len(health.statuses) >= enough:
+                    return health.leader
+                for each in running:
+                    if not each.is_running():
+                        raise PlaygroundError(
+                            f"server {each.name} has ended: {self.last_words(each.name)}"
+                        )
+                if time.monotonic() > end_s:
+                    raise PlaygroundError(
+                        f"the servers have no leader after {timeout_s:g} s; their logs are in"
+                        f" {self.directory}"
+                    )
+                await asyncio.sleep(POLL_S)
+
+    def restart(self, name: str) -> None:
+        """Start a server again that does not run, with its data and on its old port."""
+        with self._locked():
+            processes = self.processes()
+            for place, process in enumerate(processes):
+                if process.name == name and not process.is_running():
+                    processes[place] = self._spawn(process, processes)
+                    self._write(processes)
+
+    def kill(self, name: str) -> None:
+        """Kill one server as a crash would (KILL): it says no farewell, its files stay."""
+        with self._locked():
+            for process in self.processes():
+                if process.name == name and process.is_running():
+                    os.killpg(process.pid, signal.SIGKILL)
+                    _wait_for_end([process], STOP_TIMEOUT_S)
+
+    def stop(self, *, force: bool = False, wipe: bool = False) -> int:
+        """Stop all servers: by TERM, and after five seconds by KILL. Returns how many ran.
+
+        Args:
+            force: KILL at once. Nothing that was acknowledged is lost by that.
+            wipe: remove data and logs as well.
+
+        Raises:
+            NoPlaygroundError: there is none.
+            PlaygroundError: a process did not end.
+        """
+        if not self.directory.exists():
+            raise NoPlaygroundError("there is no playground; `copycat cluster up` starts one")
+        with self._locked():
+            processes = self.processes()
+            running = [each for each in processes if each.is_running()]
+            if not force:
+                _signal(running, signal.SIGTERM)
+                _wait_for_end(running, STOP_TIMEOUT_S)
+            _signal(running, signal.SIGKILL)
+            if not _wait_for_end(running, STOP_TIMEOUT_S):
+                raise PlaygroundError("some servers do not end, not even by KILL; see `ps`")
+            self._write([Process(each.name, each.endpoint) for each in processes])
+            if wipe:
+                shutil.rmtree(self.directory, ignore_errors=True)
+        return len(running)
+
+    def last_words(self, name: str) -> str:
+        """The last line of a server's log; empty if there is none."""
+        try:
+            with self.log_file(name).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
+
+    def _spawn(self, process: Process, processes: list[Process]) -> Process:
+        peers = ",".join(f"{each.name}={each.endpoint}" for each in processes)
+        with self.log_file(process.name).open("ab") as log:
+            command = [*_python(), "-m", "copycat", "serve", "--id", process.name]
+            command += ["--listen", process.endpoint, "--peers", peers]
+            command += ["--data", str(self.directory / process.name)]
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        _children.append(child)
+        return Process(process.name, process.endpoint, child.pid, _start_of(child.pid))
+
+    def _write(self, processes: list[Process]) -> None:
+        content = json.dumps({"servers": [asdict(each) for each in processes]}, indent=1)
+        new = self.directory / f"{FILE}.new"
+        new.write_text(content + "\n", encoding="utf-8")
+        new.replace(self.directory / FILE)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One command at a time changes a playground."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+_children: list["subprocess.Popen[bytes]"] = []  # those of this process, to be waited for
+
+
+def _python() -> list[str]:
+    """The interpreter, which finds this very package and no stray module beside the user."""
+    at_hand = Path(__file__).resolve().parents[2] == Path.cwd()
+    return [sys.executable] if at_hand else [sys.executable, "-P"]
+
+
+def _start_of(pid: int) -> int:
+    """When a process began; 0 if there is none, or only its remains."""
+    for child in _children:
+        child.poll()  # a child that ended would stay in the table of processes
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def _signal(processes: list[Process], number: signal.Signals) -> None:
+    for process in processes:
+        if process.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+
+def _wait_for_end(processes: list[Process], timeout_s: float) -> bool:
+    """Whether all processes have ended within the time."""
+    end_s = time.monotonic() + timeout_s
+    while any(process.is_running() for process in processes):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now; all are held until all are known."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

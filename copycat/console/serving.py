@@ -1,0 +1,142 @@
+"""Serving: a process that is one server and nothing else."""
+
+import asyncio
+import importlib
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from copycat.actors.network_links import parse_endpoint
+from copycat.errors import ConfigurationError
+from copycat.host import ServerHost
+from copycat.machine import StateMachine, installed_catalog
+from copycat.server.options import ServerOptions
+
+log = logging.getLogger("copycat.server")
+
+LOG_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
+
+
+def options_of(
+    name: str,
+    peers: dict[str, str],
+    types: tuple[str, ...],
+    heartbeat_s: float,
+    election_timeout_s: tuple[float, float],
+) -> ServerOptions:
+    """The settings of a server, from what its command line says.
+
+    Raises:
+        ConfigurationError: they contradict each other, or a type cannot be loaded.
+    """
+    return ServerOptions(
+        name=name,
+        peers=peers,
+        catalog=installed_catalog(dict(_loaded(each) for each in types)),
+        heartbeat_s=heartbeat_s,
+        election_timeout_min_s=election_timeout_s[0],
+        election_timeout_max_s=election_timeout_s[1],
+    )
+
+
+def serve(options: ServerOptions, *, listen: str, directory: Path, insecure: bool) -> None:
+    """Run the server until SIGTERM; raises what makes it stop by itself.
+
+    Raises:
+        ConfigurationError: an address is not of this machine alone, and ``insecure`` is False.
+        ListenError, DirectoryInUseError, StorageError, ServerError: the server could not start,
+            or could not go on.
+        KeyboardInterrupt: after SIGINT, when the server has stopped.
+    """
+    if not __debug__:
+        raise ConfigurationError("a server checks its invariants always: run python without -O")
+    if not insecure:
+        for endpoint in (listen, *options.peers.values()):
+            _check_loopback(endpoint)
+    _log_to_stderr()
+    asyncio.run(_live(options, listen, directory))
+
+
+async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
+    host = ServerHost(options, listen=listen, directory=directory)
+    received: list[signal.Signals] = []
+    loop = asyncio.get_running_loop()
+    living = loop.create_task(_start_and_wait(host, listen, directory))
+
+    def take(number: signal.Signals) -> None:
+        received.append(number)
+        living.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, take, number)
+    try:
+        await living
+    except asyncio.CancelledError:
+        if not received:
+            raise
+    finally:
+        host.stop()
+        await asyncio.sleep(0)  # closed sockets are let go of in the loop's next turn
+    log.info("stopped server=%s signal=%s", options.name, received[0].name if received else "-")
+    if received and received[0] == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _start_and_wait(host: ServerHost, listen: str, directory: Path) -> None:
+    await host.start()
+    host.own_garbage_collector()
+    log.info("serving server=%s endpoint=%s data=%s", host.options.name, listen, directory)
+    await host.wait()
+
+
+def _log_to_stderr() -> None:
+    """Say on stderr what happens to this server. Other libraries stay silent."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    ours = logging.getLogger("copycat")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+
+
+def _check_loopback(endpoint: str) -> None:
+    """Refuse an address that others can reach, or that may be one.
+
+    Raises:
+        ConfigurationError: it is not of this machine alone.
+    """
+    host, port = parse_endpoint(endpoint)
+    try:
+        found = {item[4][0] for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        if all(ipaddress.ip_address(address).is_loopback for address in found):
+            return
+    except (OSError, ValueError):
+        pass  # a name that nobody knows now may mean anything later
+    raise ConfigurationError(
+        f"{endpoint} is not an address of this machine alone, and there is no TLS yet: whoever"
+        " reaches it can read and write everything; add --insecure if that network is trusted"
+    )
+
+
+def _loaded(text: str) -> tuple[str, type[StateMachine]]:
+    """Name and class of a type of resources, from ``[name=]module:class``.
+
+    Raises:
+        ConfigurationError: there is no such class, or it is no state machine.
+    """
+    name, _, place = text.rpartition("=")
+    module, _, attribute = place.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module of yours lies where you are
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"--load {text}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, StateMachine)):
+        raise ConfigurationError(f"--load {text}: {attribute} is not a class of state machines")
+    return name or found.__name__.removesuffix("Machine").lower(), found

@@ -1,0 +1,55 @@
+"""Who leads, as far as the answers of the servers allow to say."""
+
+from dataclasses import replace
+
+import pytest
+
+from copycat.client.status import Answer
+from copycat.console.health import health_of
+from statuses import healthy, silence, status
+
+
+@pytest.mark.parametrize(
+    ("answers", "leader", "verdict"),
+    [
+        (healthy(), "n2", "healthy"),
+        ([*healthy()[:2], silence("n3")], "n2", "degraded"),
+        ([silence("n1"), silence("n2")], None, "unreachable"),
+        # It leads an older term than another server has seen: it is cut off, and leads no more.
+        ([status("n2", "leader", 42), status("n1", "leader", 43, "n1")], "n1", "degraded"),
+        ([status("n2", "leader", 42), status("n1", "candidate", 43, "")], None, "no leader"),
+        # The others still believe in it, but it says itself that it does not lead.
+        ([status("n1"), status("n3"), status("n2", "follower")], None, "no leader"),
+        # We cannot reach it, but a majority follows it.
+        ([status("n1"), status("n3"), silence("n2")], "n2", "degraded"),
+        # One follower of three is not a majority: it may be the last to notice.
+        ([status("n1"), silence("n3"), silence("n2")], None, "no leader"),
+        ([status("n1"), status("n3", term=43, leader=""), silence("n2")], None, "no leader"),
+        ([status(name, "inactive", 0, "") for name in ("n1", "n2", "n3")], None, "no leader"),
+    ],
+)
+def test_the_leader_is_who_leads_the_highest_term(
+    answers: list[Answer], leader: str | None, verdict: str
+) -> None:
+    """Whatever older terms or lonely followers say."""
+    health = health_of(answers)
+    assert (health.leader, health.verdict) == (leader, verdict)
+
+
+def test_a_silent_server_has_the_name_that_others_give_it() -> None:
+    """And its endpoint if nobody knows it."""
+    stranger = replace(silence("n9"), name="")
+    ids = [member.id for member in health_of([status("n1"), silence("n3"), stranger]).members]
+    assert ids == ["127.0.0.1:7409", "n1", "n3"]
+
+
+def test_servers_are_in_the_order_of_their_numbers() -> None:
+    """n2 comes before n10."""
+    answers: list[Answer] = [replace(status("n1"), name=name) for name in ("n10", "n2", "b", "n1")]
+    assert [member.id for member in health_of(answers).members] == ["b", "n1", "n2", "n10"]
+
+
+def test_the_size_of_the_cluster_is_what_its_servers_say() -> None:
+    """A single answer tells how many there are, and how many are needed."""
+    health = health_of([status("n1")])
+    assert (health.total, health.majority, health.term) == (3, 2, 42)
