@@ -56,7 +56,8 @@ class Resource(Actor):
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
             if declared is None or declared.kind != "command":
-                value, failure = None, _unknown(operation, "command")
+                value: Any = None
+                failure: tuple[str, str] | None = _unknown(operation, "command")
             else:
                 before = len(effects)
                 commit = Commit(index, log_time_s, session, self, effects)
@@ -78,7 +79,8 @@ class Resource(Actor):
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
             if declared is None or declared.kind != "query":
-                value, failure = None, _unknown(operation, "query")
+                value: Any = None
+                failure: tuple[str, str] | None = _unknown(operation, "query")
             else:
                 value, failure = self._call(declared, (self.machine,), operation[2:])
             values.append(value)

@@ -70,12 +70,11 @@ def test_what_each_endpoint_said_has_its_line() -> None:
 
 def test_an_unexpected_failure_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
     """The traceback is for those who ask for it."""
-    try:
-        raise KeyError("oops")
-    except KeyError as error:
-        assert tell(error, debug=False) == 1
-        told = capsys.readouterr().err
-        tell(error, debug=True)
+    with pytest.raises(KeyError) as raised:
+        {}["oops"]
+    assert tell(raised.value, debug=False) == 1
+    told = capsys.readouterr().err
+    tell(raised.value, debug=True)
     assert "KeyError: 'oops'" in told
     assert "--debug" in told
     assert "Traceback" not in told

@@ -6,6 +6,8 @@ from pathlib import Path
 from process_cluster import ProcessCluster, now_s
 
 from copycat import AsyncClient, NotApplied, OutcomeUnknown
+from copycat.client.status import ask_status
+from copycat.protocol.status import Status
 from copycat.resources import AsyncDistributedCounter
 
 LEADER_KILLS = 20
@@ -39,12 +41,10 @@ async def increment_for_ever(endpoints: tuple[str, ...], tally: Tally) -> None:
 
 async def leader_of(client: AsyncClient, cluster: ProcessCluster) -> str:
     """The name of the server that leads, by asking the servers."""
-    from copycat.client.status import ask_status
-
     end_s = now_s() + WAIT_S
     while now_s() < end_s:
         answers = await ask_status(cluster.endpoints, timeout_s=1.0)
-        leaders = [a for a in answers if getattr(a, "role", "") == "leader"]
+        leaders = [a for a in answers if isinstance(a, Status) and a.role == "leader"]
         if leaders:
             return max(leaders, key=lambda status: status.term).name
         await asyncio.sleep(0.02)

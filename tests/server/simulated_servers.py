@@ -1,6 +1,6 @@
 """Three servers in the simulated world, with machines of the tests' own."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from copycat.actors import Identity
 from copycat.actors.simulation import Simulation
@@ -84,8 +84,8 @@ CATALOG = Catalog({"tally": Tally, "note": Note})
 class TallyHandle:
     """The least a handle can be."""
 
-    resource_type = "tally"
-    resource_version = 1
+    resource_type: ClassVar[str] = "tally"
+    resource_version: ClassVar[int] = 1
 
     def __init__(self, client: Any, resource_id: int, name: str) -> None:
         self.client = client

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from simulated_servers import ENDPOINTS, TallyHandle, start_servers
@@ -18,19 +18,19 @@ from copycat.protocol.client import SERVER, AttachSession, CommandsReply, Submit
 class OtherHandle(TallyHandle):
     """A handle of a type that no server knows."""
 
-    resource_type = "unheard-of"
+    resource_type: ClassVar[str] = "unheard-of"
 
 
 class NewerHandle(TallyHandle):
     """A handle of a version that no server knows."""
 
-    resource_version = 2
+    resource_version: ClassVar[int] = 2
 
 
 class NotedHandle(TallyHandle):
     """A handle of another known type."""
 
-    resource_type = "note"
+    resource_type: ClassVar[str] = "note"
 
 
 async def failing(handle: TallyHandle, method: str, *arguments: Any) -> str:

@@ -90,8 +90,7 @@ def _first_command(words: list[str]) -> int:
     "timeout_s",
     type=DURATION,
     default=TIMEOUT_S,
-    show_default="5s",
-    help="How long one operation may take.",
+    help="How long one operation may take, such as 500ms or 1m30s; 5s if not given.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
 @click.version_option(package_name="copycat", message="%(prog)s %(version)s")

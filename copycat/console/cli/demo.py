@@ -3,7 +3,7 @@
 import click
 
 
-@click.command("demo")
+@click.command("demo", short_help="See it all, and a crash under load, in some seconds.")
 def command() -> None:
     """Start three servers, use every resource, kill the leader under load, and count.
 

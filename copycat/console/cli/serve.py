@@ -32,14 +32,20 @@ from copycat.console.cli.parameters import DURATION, DURATION_RANGE, ENDPOINT, P
     help="A state machine of your own, as a type of resource; may be repeated. Without NAME the"
     " type is called as the class is, in small letters and without 'Machine'.",
 )
-@click.option("--heartbeat", "heartbeat_s", type=DURATION, default=0.050, show_default="50ms")
+@click.option(
+    "--heartbeat",
+    "heartbeat_s",
+    type=DURATION,
+    default=0.050,
+    help="How often an idle leader says that it leads; 50ms if not given.",
+)
 @click.option(
     "--election-timeout",
     "election_timeout_s",
     type=DURATION_RANGE,
     default=(0.300, 0.600),
-    show_default="300ms..600ms",
     metavar="SHORTEST..LONGEST",
+    help="Without a leader for so long a server stands for election; 300ms..600ms if not given.",
 )
 @click.option(
     "--insecure",

@@ -29,7 +29,7 @@ FIGURES = (
 )
 
 
-@click.command("status")
+@click.command("status", short_help="Show what each server knows of itself.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, whose form is stable.")
 @pass_settings
 @click.pass_context

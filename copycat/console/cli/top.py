@@ -10,15 +10,14 @@ INTERVAL_MIN_S = 0.25
 INTERVAL_MAX_S = 60.0
 
 
-@click.command("top")
+@click.command("top", short_help="Watch the cluster live.")
 @click.option("--once", is_flag=True, help="Print one plain picture and end.")
 @click.option(
     "--interval",
     "interval_s",
     type=DURATION,
     default=1.0,
-    show_default="1s",
-    help="Between two looks, from 250ms to 60s.",
+    help="Between two looks, from 250ms to 60s; 1s if not given.",
 )
 @pass_settings
 @click.pass_context

@@ -1,0 +1,414 @@
+"""Each command as a user runs it, against real servers."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from copycat.console.playground import Playground
+from shell import Screen, Shell, end, read_line, until
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A playground of three servers that all tests share, and none harms."""
+    shell = Shell(tmp_path_factory.mktemp("state"))
+    started = shell.run("cluster", "up")
+    assert started.returncode == 0, started.stderr
+    yield shell
+    assert shell.run("cluster", "down", "--wipe").returncode == 0
+
+
+@pytest.fixture
+def breakable(tmp_path: Path) -> Iterator[tuple[Shell, Playground]]:
+    """A playground of three servers for one test, to be broken."""
+    shell = Shell(tmp_path)
+    assert shell.run("cluster", "up").returncode == 0
+    yield shell, Playground(tmp_path / "copycat" / "playground")
+    shell.run("cluster", "down", "--force")
+
+
+def test_status_for_programs(shell: Shell) -> None:
+    """The document has the promised form, and the leader is one of the servers."""
+    document = shell.status()
+    assert list(document) == ["schema", "leader", "term", "servers"]
+    assert document["schema"] == "copycat.status/1"
+    assert [server["id"] for server in document["servers"]] == ["n1", "n2", "n3"]
+    for server in document["servers"]:
+        assert list(server) == [
+            "id", "role", "term", "last_index", "commit_index", "applied_index", "log_bytes",
+            "sessions", "reachable",
+        ]  # fmt: skip
+        assert server["reachable"] is True
+        assert server["role"] == ("leader" if server["id"] == document["leader"] else "follower")
+
+
+def test_status_by_one_endpoint(shell: Shell) -> None:
+    """One server is enough to learn of all; a second name of it does not count twice."""
+    port = Playground(shell.state / "copycat" / "playground").endpoints()[0].rpartition(":")[2]
+    ended = shell.run(
+        "--endpoint", f"localhost:{port}", "--endpoint", f"127.0.0.1:{port}", "status", "--json"
+    )
+    assert ended.returncode == 0
+    assert [server["id"] for server in json.loads(ended.stdout)["servers"]] == ["n1", "n2", "n3"]
+
+
+def test_status_for_people(shell: Shell) -> None:
+    """The verdict comes first."""
+    ended = shell.run("status")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("healthy: leader n")
+
+
+def test_map(shell: Shell) -> None:
+    """Values go in as JSON or text and come out as JSON; what is not there is 3."""
+    for key, value in (("b", '{"plan": "pro"}'), ("a", "plain text"), ("c", "-5")):
+        assert shell.run("map", "put", "m", key, value).returncode == 0
+    assert json.loads(shell.run("map", "get", "m", "b").stdout) == {"plan": "pro"}
+    assert shell.run("map", "ls", "m").stdout.splitlines() == [
+        'b\t{"plan": "pro"}',
+        'a\t"plain text"',
+        "c\t-5",
+    ]
+    assert shell.run("map", "del", "m", "a").returncode == 0
+    for words in (("del", "m", "a"), ("get", "m", "a")):
+        ended = shell.run("map", *words)
+        assert (ended.returncode, ended.stdout) == (3, "")
+        assert "no key 'a'" in ended.stderr
+
+
+def test_counter(shell: Shell) -> None:
+    """It counts up and down; beyond its range the answer is no, and it stays."""
+    assert shell.run("counter", "incr", "hits").stdout == "1\n"
+    assert shell.run("counter", "incr", "hits", "-3").stdout == "-2\n"
+    refused = shell.run("counter", "incr", "hits", str(-(2**63)))
+    assert refused.returncode == 3
+    assert shell.run("counter", "get", "hits").stdout == "-2\n"
+
+
+def test_a_name_of_another_type_is_wrong_usage(shell: Shell) -> None:
+    """Told in one line, with the type that it has."""
+    shell.run("counter", "incr", "typed")
+    ended = shell.run("map", "ls", "typed")
+    assert ended.returncode == 2
+    assert "typed" in ended.stderr
+
+
+def test_topic(shell: Shell) -> None:
+    """Who listens gets each message, in order, and ends after the count."""
+    listener = shell.begin("topic", "sub", "lobby", "--count", "2")
+    assert read_line(listener, of_errors=True) == "listening to lobby"
+    assert shell.run("topic", "pub", "lobby", "hello").returncode == 0
+    assert shell.run("topic", "pub", "lobby", '{"n": 1}').returncode == 0
+    out, err = listener.communicate(timeout=30)
+    assert (listener.returncode, out, err) == (0, '"hello"\n{"n": 1}\n', "")
+
+
+def test_lock(shell: Shell) -> None:
+    """One command at a time runs; the tokens grow; who cannot wait gets 3."""
+    holder = shell.begin("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; read x")
+    holder.wait(0) if holder.poll() is not None else None
+    first = int(read_line(holder))
+    holder.communicate(timeout=30)
+    ended = shell.run("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; exit 7")
+    assert ended.returncode == 7
+    assert int(ended.stdout) > first
+
+
+def test_a_lock_that_is_held_is_not_had(shell: Shell) -> None:
+    """--wait 0s tries only; and Ctrl-C of the holder ends its command and frees the lock."""
+    holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 60")
+    assert read_line(holder) == "held"
+    late = shell.run("lock", "run", "busy", "--wait", "0s", "--", "echo", "never")
+    assert (late.returncode, late.stdout) == (3, "")
+    code, _, _ = end(holder)
+    assert code == 130
+    assert shell.run("lock", "run", "busy", "--wait", "0s", "--", "true").returncode == 0
+
+
+def test_term_passes_through_a_lock(shell: Shell) -> None:
+    """The command can end in order before the lock is given back."""
+    script = "trap 'echo bye; exit 0' TERM; echo held; while :; do sleep 0.01; done"
+    holder = shell.begin("lock", "run", "term", "--", "sh", "-c", script)
+    assert read_line(holder) == "held"
+    code, out, _ = end(holder, signal.SIGTERM)
+    assert (code, out) == (128 + signal.SIGTERM, "bye\n")
+
+
+def test_ctrl_c_while_waiting_for_a_lock(shell: Shell) -> None:
+    """It leaves the queue: the lock is free when its holder ends."""
+    holder = shell.begin("lock", "run", "queue", "--", "sh", "-c", "echo held; exec sleep 60")
+    assert read_line(holder) == "held"
+    waiting = shell.begin("lock", "run", "queue", "--", "echo", "never")
+    sessions = max(server["sessions"] for server in shell.status()["servers"])
+    until(
+        lambda: max(server["sessions"] for server in shell.status()["servers"]) >= max(2, sessions),
+        "the second session is there",
+    )
+    code, out, _ = end(waiting)
+    assert (code, out) == (130, "")
+    end(holder)
+    assert shell.run("lock", "run", "queue", "--wait", "5s", "--", "true").returncode == 0
+
+
+def test_ctrl_c_while_listening(shell: Shell) -> None:
+    """130, and not a word."""
+    listener = shell.begin("topic", "sub", "lobby2")
+    read_line(listener, of_errors=True)
+    code, out, err = end(listener)
+    assert (code, out, err.strip()) == (130, "", "")
+
+
+def test_a_closed_pipe_is_no_failure_to_talk_about(shell: Shell) -> None:
+    """As in `copycat map ls | head -1`."""
+    shell.run("map", "put", "piped", "a", "1")
+    ended = shell.begin("map", "ls", "piped")
+    assert ended.stdout is not None
+    ended.stdout.close()
+    assert ended.stderr is not None
+    assert "Traceback" not in ended.stderr.read()
+    ended.wait(30)
+    ended.stderr.close()
+
+
+def test_up_again_changes_nothing(shell: Shell) -> None:
+    """The same servers go on; another number of them is refused."""
+    before = shell.run("cluster", "ls").stdout
+    assert shell.run("cluster", "up").returncode == 0
+    assert shell.run("cluster", "ls").stdout == before
+    assert "--wipe" in shell.run("cluster", "up", "-n", "5").stderr
+
+
+def test_top_into_a_pipe(shell: Shell) -> None:
+    """One plain picture with figures of two looks, and a note that it is one."""
+    ended = shell.run("top")
+    assert ended.returncode == 0
+    assert "OK HEALTHY" in ended.stdout
+    assert "\x1b" not in ended.stdout
+    assert "-/s" not in ended.stdout
+    assert "not a terminal" in ended.stderr
+    assert shell.run("top", "--once").stderr == ""
+
+
+def test_top_on_a_terminal(shell: Shell) -> None:
+    """Keys do what the last line says, the size is followed, and q gives the terminal back."""
+    screen = Screen(shell, "top", "--interval", "250ms")
+    try:
+        screen.wait_for("OK HEALTHY")
+        assert "\x1b[?1049h" in screen.shown
+        screen.press("?")
+        screen.wait_for("APPLY-LAG  entries that are committed")
+        screen.press("?")
+        screen.wait_for("OK HEALTHY")
+        screen.press("p")
+        screen.wait_for("PAUSED")
+        screen.press("\x1b[Ap")
+        screen.wait_for("250ms")
+        screen.size(50, 10)
+        screen.press("")
+        screen.process.send_signal(signal.SIGWINCH)
+        screen.wait_for("OK HEALTHY")
+        assert "Members" not in screen.shown
+        screen.press("q")
+        assert screen.wait_for_end() == 0
+        assert screen.shown.endswith("\x1b[?25h\x1b[?1049l")
+    finally:
+        screen.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)]
+)
+def test_top_gives_the_terminal_back_on_signals(shell: Shell, number: int, code: int) -> None:
+    """Whatever ends it."""
+    screen = Screen(shell, "top")
+    try:
+        screen.wait_for("OK HEALTHY")
+        screen.process.send_signal(number)
+        assert screen.wait_for_end() == code
+        assert "\x1b[?25h\x1b[?1049l" in screen.shown
+        assert "Traceback" not in screen.shown
+    finally:
+        screen.close()
+
+
+def test_top_on_a_dumb_terminal(shell: Shell) -> None:
+    """Without a cursor to move there is one picture."""
+    shell.environment["TERM"] = "dumb"
+    try:
+        assert "OK HEALTHY" in shell.run("top").stdout
+    finally:
+        del shell.environment["TERM"]
+
+
+def test_without_a_majority(breakable: tuple[Shell, Playground]) -> None:
+    """Nothing is written, and one server alone still tells what it knows."""
+    shell, playground = breakable
+    shell.run("counter", "incr", "hits")
+    leader = shell.status()["leader"]
+    others = [name for name in ("n1", "n2", "n3") if name != leader]
+    playground.kill(others[0])
+    degraded = shell.run("status", "--json")
+    assert degraded.returncode == 9
+    playground.kill(others[1])
+    until(lambda: shell.status()["leader"] is None, "the last server steps down")
+    ended = shell.run("status", "--json")
+    assert ended.returncode == 4
+    servers = {server["id"]: server for server in json.loads(ended.stdout)["servers"]}
+    assert [servers[name]["reachable"] for name in (leader, *others)] == [True, False, False]
+    assert servers[others[0]] == {
+        **dict.fromkeys(servers[leader]), "id": others[0], "reachable": False,
+    }  # fmt: skip
+    refused = shell.run("--timeout", "1s", "counter", "incr", "hits")
+    assert refused.returncode == 4
+    assert "retry is safe" in refused.stderr
+    assert "NO LEADER" in shell.run("top", "--once").stdout
+    playground.restart(others[0])
+    until(lambda: shell.status()["leader"] is not None, "a majority elects")
+    assert shell.run("counter", "get", "hits").stdout == "1\n"
+
+
+def test_when_no_server_can_be_reached(breakable: tuple[Shell, Playground]) -> None:
+    """Everything says so with 5, and status has a document all the same."""
+    shell, playground = breakable
+    for name in ("n1", "n2", "n3"):
+        playground.kill(name)
+    ended = shell.run("--timeout", "1s", "counter", "get", "hits")
+    assert ended.returncode == 5
+    assert "refused" in ended.stderr
+    status = shell.run("status", "--json")
+    assert status.returncode == 5
+    document = json.loads(status.stdout)
+    assert (document["leader"], document["term"]) == (None, None)
+    assert [server["id"] for server in document["servers"]] == sorted(playground.endpoints())
+    picture = shell.run("top", "--once")
+    assert picture.returncode == 5
+    assert "CANNOT REACH ANY SERVER" in picture.stdout
+
+
+def test_down_and_up_again_keeps_the_data(breakable: tuple[Shell, Playground]) -> None:
+    """Unless it is to be wiped."""
+    shell, playground = breakable
+    shell.run("map", "put", "users", "ann", "1")
+    assert shell.run("cluster", "down").stdout == "stopped 3 servers\n"
+    for name in ("n1", "n2", "n3"):
+        assert "signal=SIGTERM" in playground.last_words(name)
+    assert shell.run("status").returncode == 2
+    assert shell.run("cluster", "up").returncode == 0
+    assert shell.run("map", "get", "users", "ann").stdout == "1\n"
+    shell.run("cluster", "down", "--wipe")
+    assert not playground.directory.exists()
+
+
+def test_a_wiped_server_is_refused(breakable: tuple[Shell, Playground]) -> None:
+    """It has forgotten what it voted, so it must not come back under its name."""
+    shell, playground = breakable
+    victim = next(name for name in ("n1", "n2", "n3") if name != shell.status()["leader"])
+    playground.kill(victim)
+    shutil.rmtree(playground.directory / victim)
+    peers = {process.name: process.endpoint for process in playground.processes()}
+    named = ",".join(f"{name}={endpoint}" for name, endpoint in peers.items())
+    ended = shell.run(
+        *["serve", "--id", victim, "--listen", peers[victim], "--peers", named],
+        *["--data", str(playground.directory / victim)],
+    )
+    assert ended.returncode == 8
+    assert "wiped" in ended.stderr.splitlines()[-1]
+
+
+def serving(shell: Shell, data: Path, endpoint: str) -> list[str]:
+    """The words for a cluster of one server."""
+    return ["serve", "--id", "n1", "--listen", endpoint, "--peers", f"n1={endpoint}", "--data"] + [
+        str(data)
+    ]
+
+
+def free_endpoint() -> str:
+    """An endpoint that is free now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def serves(shell: Shell, endpoint: str) -> bool:
+    """Whether a server leads there."""
+    return shell.run("--endpoint", endpoint, "status").returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_serve_ends_in_order(tmp_path: Path, number: int, code: int) -> None:
+    """TERM is the end that was asked for."""
+    shell, endpoint = Shell(tmp_path), free_endpoint()
+    server = shell.begin(*serving(shell, tmp_path / "data", endpoint))
+    until(lambda: serves(shell, endpoint), "it leads")
+    ended, _, err = end(server, number)
+    assert ended == code
+    assert "stopped server=n1" in err
+
+
+def test_serve_can_be_ended_while_it_waits_for_others(tmp_path: Path) -> None:
+    """A first start without its peers is no trap."""
+    shell, endpoint = Shell(tmp_path), free_endpoint()
+    words = serving(shell, tmp_path / "data", endpoint)
+    words[6] += f",n2={free_endpoint()}"
+    server = shell.begin(*words)
+    assert "serving server=n1" in read_line(server, of_errors=True)
+    assert end(server, signal.SIGTERM)[0] == 0
+
+
+def test_a_port_in_use_is_told_in_a_line(tmp_path: Path) -> None:
+    """With the endpoint, and what to do."""
+    shell = Shell(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = shell.run(*serving(shell, tmp_path / "data", endpoint))
+    assert ended.returncode == 2
+    assert f"cannot listen on {endpoint}" in ended.stderr.splitlines()[-1]
+
+
+def test_two_servers_on_one_directory(tmp_path: Path) -> None:
+    """The second one touches nothing and says who has it."""
+    shell, endpoint = Shell(tmp_path), free_endpoint()
+    first = shell.begin(*serving(shell, tmp_path / "data", endpoint))
+    until(lambda: serves(shell, endpoint), "it leads")
+    second = shell.run(*serving(shell, tmp_path / "data", free_endpoint()))
+    assert second.returncode == 2
+    assert f"in use by process {first.pid}" in second.stderr
+    assert serves(shell, endpoint)
+    end(first, signal.SIGTERM)
+
+
+def test_a_type_of_ones_own(tmp_path: Path) -> None:
+    """--load makes a server know it, by the name of its class."""
+    (tmp_path / "bank.py").write_text(
+        "from copycat import StateMachine, command\n"
+        "class BankMachine(StateMachine):\n"
+        "    @command\n"
+        "    def open(self, commit): return 1\n"
+    )
+    shell, endpoint = Shell(tmp_path), free_endpoint()
+    shell.environment["PYTHONPATH"] = str(tmp_path)
+    words = serving(shell, tmp_path / "data", endpoint)
+    server = shell.begin(*words, "--load", "bank:BankMachine")
+    until(lambda: serves(shell, endpoint), "it leads")
+    assert end(server, signal.SIGTERM)[0] == 0
+
+
+def test_the_demo_runs_without_a_terminal(shell: Shell) -> None:
+    """It shows that nothing is lost, leaves nothing behind, and lets other playgrounds be."""
+    before = shell.run("cluster", "ls").stdout
+    shell.environment["TMPDIR"] = str(shell.state)
+    try:
+        ended = shell.run("demo")
+    finally:
+        del shell.environment["TMPDIR"]
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Nothing that was acknowledged is lost." in ended.stdout
+    assert "DEGRADED" in ended.stdout
+    assert os.listdir(shell.state) == ["copycat"]
+    assert shell.run("cluster", "ls").stdout == before
