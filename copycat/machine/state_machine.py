@@ -68,9 +68,7 @@ class Commit:
         timer = self._owner.draw_timer()
         due_us = round((self.log_time_s + delay_s) * 1_000_000)
         self._effects.append(
-            Scheduling(
-                self._owner.resource, timer, due_us, method.__name__, values, self.session
-            )
+            Scheduling(self._owner.resource, timer, due_us, method.__name__, values, self.session)
         )
         return timer
 

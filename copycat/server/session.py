@@ -43,7 +43,7 @@ class Session(Actor):
 
     def commands_arrived(
         self, message: CommandsArrived, sender: NodeAddress
-    ) -> Answer | None | bool:
+    ) -> Answer | bool | None:
         """Tell new commands from those that were applied before."""
         if message.first_sequence > self.sequence:
             assert message.first_sequence == self.sequence + 1, (

@@ -19,7 +19,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from copycat.actors.environment import Identity
-from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_node import SimulatedNode
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient

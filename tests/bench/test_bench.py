@@ -1,6 +1,7 @@
 """The bench starts servers and clients, prints its table and leaves nothing behind."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,35 @@ def test_fields_that_are_written_for_etcd_can_be_read() -> None:
     """Integers of several bytes and nested messages survive our own protobuf encoding."""
     message = field(1, 300) + field(15, b"") + field(16, field(2, b"x" * 200))
     assert list(fields(message)) == [(1, 300), (15, b""), (16, field(2, b"x" * 200))]
+
+
+def test_an_interrupted_bench_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C in the middle ends with 130, without files and without processes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "--peers", "copycat", "--only", "w1", "--seconds", "60"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "w1" not in process.stderr.readline():
+        assert process.poll() is None, "it has ended before it was interrupted"
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=WITHIN_S)[1]
+    assert process.returncode == 130, rest
+    assert not list(tmp_path.iterdir())
+    assert not [
+        path
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if str(tmp_path).encode() in read(path)
+    ]
+
+
+def read(path: Path) -> bytes:
+    """A file of /proc, whose process may have ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

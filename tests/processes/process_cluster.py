@@ -30,9 +30,11 @@ class ProcessCluster:
         peers = ",".join(f"{peer}={endpoint}" for peer, endpoint in self.peers.items())
         with (self.directory / f"{name}.err").open("ab") as errors:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "copycat", "serve", "--id", name]
-                + ["--listen", self.peers[name], "--peers", peers]
-                + ["--data", str(self.directory / name)],
+                [
+                    *(sys.executable, "-m", "copycat", "serve", "--id", name),
+                    *("--listen", self.peers[name], "--peers", peers),
+                    *("--data", str(self.directory / name)),
+                ],
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )

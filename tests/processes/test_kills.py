@@ -3,12 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from process_cluster import ProcessCluster, now_s
-
 from copycat import AsyncClient, NotApplied, OutcomeUnknown
 from copycat.client.status import ask_status
 from copycat.protocol.status import Status
 from copycat.resources import AsyncDistributedCounter
+from process_cluster import ProcessCluster, now_s
 
 LEADER_KILLS = 20
 KILLS_OF_ALL = 10

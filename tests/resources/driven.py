@@ -44,8 +44,8 @@ class Replica:
                 case Publication():
                     resource, event, values = decode(effect.event)
                     assert resource == RESOURCE
-                    for session in effect.sessions:
-                        self.published.append((session, event, values))
+                    for receiver in effect.sessions:
+                        self.published.append((receiver, event, values))
                 case Scheduling():
                     self.timers[effect.timer] = effect
                 case Cancellation():

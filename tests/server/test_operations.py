@@ -5,14 +5,14 @@ import gc
 from typing import Any, ClassVar
 
 import pytest
-from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 from copycat import AsyncClient
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import Actor, Identity, NodeAddress
 from copycat.actors.codec import decode
 from copycat.actors.simulation import Simulation
 from copycat.errors import OperationFailed, OutcomeUnknown, UnknownResourceType, WrongResourceType
 from copycat.protocol.client import SERVER, AttachSession, CommandsReply, SubmitCommands
+from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 
 class OtherHandle(TallyHandle):
@@ -106,7 +106,7 @@ class Hostile(Actor):
         self.environment.links.dial(server)
         self.wake_after(1.0)
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
         """Attach, then send commands that are no CBOR, then too few of them."""
         name = type(message).__name__
         if name == "WakeupMessage":
@@ -122,8 +122,6 @@ class Hostile(Actor):
 
 def test_an_operation_nobody_can_decode_stops_no_server() -> None:
     """Garbage in the log is answered with an error for every command of the batch."""
-    from copycat.actors import Identity
-
     with Simulation(6) as simulation:
         servers = start_servers(simulation)
         answers: list[Any] = []
