@@ -65,7 +65,9 @@ class ServerHost:
         """
         try:
             # Whoever connects is told this server's id, so the id must be durable first.
-            while not self._node.stopped and not self._server().membership.introduced:
+            while not (  # noqa: ASYNC110 - an actor has no asyncio to wake with
+                self._node.stopped or self._server().membership.introduced
+            ):
                 await asyncio.sleep(POLL_S)
             if self._node.failure is not None:
                 raise self._node.failure

@@ -9,12 +9,14 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from copycat.actors.network_links import parse_endpoint
-from copycat.errors import ConfigurationError
+from copycat.errors import ConfigurationError, CopycatError
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
 from copycat.server.options import ServerOptions
+from copycat.storage.errors import StorageError
 
 log = logging.getLogger("copycat.server")
 
@@ -93,12 +95,23 @@ async def _start_and_wait(host: ServerHost, listen: str, directory: Path) -> Non
     await host.wait()
 
 
+class LogFormatter(logging.Formatter):
+    """One line for what a server or its disk may meet; a traceback for a bug, which needs one."""
+
+    converter = time.gmtime
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
+        """Nothing, or where a bug showed itself."""
+        error = ei[1]
+        if isinstance(error, CopycatError | StorageError | OSError):
+            return ""
+        return super().formatException(ei)
+
+
 def _log_to_stderr() -> None:
     """Say on stderr what happens to this server. Other libraries stay silent."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(LogFormatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     ours = logging.getLogger("copycat")
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)

@@ -19,12 +19,12 @@ from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
-from copycat.server.session import Session
+from copycat.server.session import Answer, Session
 from copycat.server.steps import (
     Advance,
     AnswerAgain,
+    AskAnswer,
     CommandsAnswered,
-    CommandsArrived,
     Contact,
     Ending,
     EndSession,
@@ -111,9 +111,8 @@ class Applier(Actor):
             self.send(message.connection, SessionEnded(message.session, True))
             return
         first = message.first_sequence
-        answer = self.step(session, CommandsArrived(first, first))
-        assert answer is not None, "only applied commands are answered again"
-        if answer:
+        answer = self.step(session, AskAnswer(first))
+        if answer is not None:
             self.send(message.connection, CommandsReply(message.session, first, *answer))
 
     def replay_events(self, message: ReplayEvents, sender: NodeAddress) -> None:
@@ -143,12 +142,14 @@ class Applier(Actor):
 
     def _apply_batch(self, batch: Batch) -> None:
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
-        if batch.kind == BatchKind.NO_OP:
+        kind = batch.kind
+        if kind is BatchKind.NO_OP:
             self._renew_sessions(batch.log_time_us)
         elif batch.session in self._sessions:
             self._contact(batch)
         self._fire_due(batch.log_time_us, batch.base_index)
-        answer = self._apply[batch.kind](batch)
+        apply = self._apply_commands if kind is BatchKind.COMMANDS else self._apply[kind]
+        answer = apply(batch)
         self._progress.applied_index = batch.last_index
         if self._published:
             self._publish(batch.last_index)
@@ -164,19 +165,27 @@ class Applier(Actor):
         """A new leader's first batch; the sessions have been renewed already."""
 
     def _apply_commands(self, batch: Batch) -> CommandsReply | None:
-        session = self._sessions.get(batch.session)
-        if session is None:
-            return None  # it had ended; the same on every server
+        progress = self._progress
+        applied = progress.sequences.get(batch.session)
+        if applied is None:
+            return None  # the session had ended; the same on every server
+        session = self._sessions[batch.session]
         first, last = batch.first_sequence, batch.first_sequence + batch.count - 1
-        answer = self.step(session, CommandsArrived(first, last))
-        if answer is None:
+        answer: Answer | None
+        if first <= applied:  # a retry that was appended too: it is not applied again
+            answer = self.step(session, AskAnswer(first))
+        else:
+            assert first == applied + 1, "commands reach the log in the order of their sequence"
             results, resources = self._router.apply(batch, self._effects)
-            self._settle_effects(batch.base_index)
+            if self._effects:
+                self._settle_effects(batch.base_index)
             self.step(session, CommandsAnswered(first, last, batch.base_index, results, resources))
-            self._progress.sequences[batch.session] = last
-            self._progress.commands_applied += batch.count
+            progress.sequences[batch.session] = last
+            progress.commands_applied += batch.count
             answer = (batch.base_index, results)
-        return CommandsReply(batch.session, first, *answer) if answer else None
+        if answer is None or batch.session not in self._attachments.sessions:
+            return None
+        return CommandsReply(batch.session, first, *answer)
 
     def _apply_open_session(self, batch: Batch) -> None:
         nonce, client, timeout_ms = decode(batch.operations)

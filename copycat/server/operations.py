@@ -97,6 +97,8 @@ def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:
 
 def _runs(operations: list[list[Any]]) -> list[tuple[int, int, ResourceId]]:
     """Where operations for one resource follow each other: (start, end, resource)."""
+    if len(operations) == 1:
+        return [(0, 1, operations[0][0])]
     runs = []
     start, resource = 0, operations[0][0]
     for place, operation in enumerate(operations):

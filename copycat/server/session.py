@@ -12,8 +12,8 @@ from collections import deque
 from copycat.actors import Actor, NodeAddress
 from copycat.protocol.client import Events
 from copycat.server.steps import (
+    AskAnswer,
     CommandsAnswered,
-    CommandsArrived,
     Contact,
     Ending,
     EventsAfter,
@@ -41,21 +41,15 @@ class Session(Actor):
         self._events: deque[Events] = deque()
         self._last_event_index = session  # the chain begins at the session itself
 
-    def commands_arrived(
-        self, message: CommandsArrived, sender: NodeAddress
-    ) -> Answer | bool | None:
-        """Tell new commands from those that were applied before."""
-        if message.first_sequence > self.sequence:
-            assert message.first_sequence == self.sequence + 1, (
-                "commands reach the log in the order of their sequence"
-            )
-            self.sequence = message.last_sequence
-            return None
+    def ask_answer(self, message: AskAnswer, sender: NodeAddress) -> Answer | None:
+        """The answer to a batch that was applied, while the client may not have it."""
         answer = self._answers.get(message.first_sequence)
-        return (answer[1], answer[2]) if answer else False
+        return (answer[1], answer[2]) if answer else None
 
     def commands_answered(self, message: CommandsAnswered, sender: NodeAddress) -> None:
         """Keep an answer until it is acknowledged."""
+        assert message.first_sequence == self.sequence + 1, "each command is applied once"
+        self.sequence = message.last_sequence
         self._answers[message.first_sequence] = (
             message.last_sequence,
             message.base_index,

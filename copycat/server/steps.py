@@ -176,20 +176,18 @@ class FlushReads:
 
 
 @message(150)
-class CommandsArrived:
-    """A batch of the session's commands is about to be applied.
+class AskAnswer:
+    """A batch that was applied has come again.
 
-    The result is None when it is new, else the cached answer as (base_index, results), or
-    False when the answer has been acknowledged and forgotten.
+    The result is its answer as (base_index, results), or None when the client has acknowledged it.
     """
 
     first_sequence: int
-    last_sequence: int
 
 
 @message(151)
 class CommandsAnswered:
-    """The results of a batch, to be kept until the client has them."""
+    """A batch of commands has been applied: its results, to be kept until the client has them."""
 
     first_sequence: int
     last_sequence: int

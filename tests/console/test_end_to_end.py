@@ -1,7 +1,6 @@
 """Each command as a user runs it, against real servers."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -112,7 +111,6 @@ def test_topic(shell: Shell) -> None:
 def test_lock(shell: Shell) -> None:
     """One command at a time runs; the tokens grow; who cannot wait gets 3."""
     holder = shell.begin("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; read x")
-    holder.wait(0) if holder.poll() is not None else None
     first = int(read_line(holder))
     holder.communicate(timeout=30)
     ended = shell.run("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; exit 7")
@@ -323,9 +321,8 @@ def test_a_wiped_server_is_refused(breakable: tuple[Shell, Playground]) -> None:
 
 def serving(shell: Shell, data: Path, endpoint: str) -> list[str]:
     """The words for a cluster of one server."""
-    return ["serve", "--id", "n1", "--listen", endpoint, "--peers", f"n1={endpoint}", "--data"] + [
-        str(data)
-    ]
+    words = ["serve", "--id", "n1", "--listen", endpoint, "--peers", f"n1={endpoint}"]
+    return [*words, "--data", str(data)]
 
 
 def free_endpoint() -> str:
@@ -410,5 +407,5 @@ def test_the_demo_runs_without_a_terminal(shell: Shell) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Nothing that was acknowledged is lost." in ended.stdout
     assert "DEGRADED" in ended.stdout
-    assert os.listdir(shell.state) == ["copycat"]
+    assert [each.name for each in shell.state.iterdir()] == ["copycat"]
     assert shell.run("cluster", "ls").stdout == before
