@@ -98,7 +98,7 @@ async def _start_and_wait(host: ServerHost, listen: str, directory: Path) -> Non
 class LogFormatter(logging.Formatter):
     """One line for what a server or its disk may meet; a traceback for a bug, which needs one."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
         """Nothing, or where a bug showed itself."""

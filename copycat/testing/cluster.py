@@ -141,11 +141,17 @@ class SimulatedCluster:
                 Identity(name), endpoint=self.peers[name], disk=self.disks[name]
             )
             node.on_failure = self._failed
+            try:
+                node.spawn(Server, self.options(name), serial=SERVER)
+            except BaseException:
+                node.stop()
+                raise
             if self.monitors is not None:
-                self.monitors.starting(name)
-            node.spawn(
-                Server, ServerOptions(name=name, peers=self.peers, **self._options), serial=SERVER
-            )
+                self.monitors.started(name)
+
+    def options(self, name: str) -> ServerOptions:
+        """What a server is told at its start."""
+        return ServerOptions(name=name, peers=self.peers, **self._options)
 
     def crash(
         self, *names: str, lose_unsynced: bool = True, silent: bool | None = None
@@ -173,6 +179,8 @@ class SimulatedCluster:
         """Give a server that does not run an empty disk."""
         assert not self.is_running(name), f"{name} still uses its disk"
         self.disks[name] = self.simulation.disk(f"{name} wiped at {self.simulation.now_s}")
+        if self.monitors is not None:
+            self.monitors.wiped(name)
 
     def partition(self, *groups: list[str]) -> None:
         """Cut the nodes of each group, clients too, from those of all other groups."""

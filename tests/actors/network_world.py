@@ -1,11 +1,14 @@
 """Nodes of the real world on one loop, for tests, and an actor that shows what it gets."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 from copycat.actors import Actor, Identity, NodeAddress, Plain, message
+from copycat.actors.environment import NodeConnected
+from copycat.actors.frame import FrameReader, decode_payload, encode_control
+from copycat.actors.hello import PROTOCOL_VERSION, Hello
 from copycat.actors.network import NetworkNode
 
 T = TypeVar("T")
@@ -109,3 +112,78 @@ def in_world(test: "Coroutine[Any, Any, None]", world: World) -> None:
             await world.stop()
 
     asyncio.run(run())
+
+
+Body = Callable[[World], Coroutine[Any, Any, None]]
+
+
+def world_test(body: Body) -> Callable[[], None]:
+    """Make a coroutine that takes a world a test."""
+
+    def run() -> None:
+        world = World()
+        in_world(body(world), world)
+
+    run.__doc__ = body.__doc__
+    run.__name__ = body.__name__
+    return run
+
+
+async def linked(world: World) -> tuple[NetworkNode, NetworkNode, Seen]:
+    """Node a, node b that has dialled it, and b's watcher, which has seen the link come up."""
+    a = await world.node("a")
+    b = await world.node("b")
+    watcher = Seen(b, watching=True)
+    assert a.listening is not None
+    b.links.dial(a.listening)
+    assert type(await watcher.next()) is NodeConnected
+    return a, b, watcher
+
+
+class Stranger:
+    """A peer that speaks bytes."""
+
+    @classmethod
+    async def to(cls, node: NetworkNode) -> "Stranger":
+        """Connected to this node."""
+        assert node.listening is not None
+        host, port = parse_endpoint(node.listening)
+        stranger = cls()
+        stranger.reader, stranger.writer = await asyncio.open_connection(host, port)
+        return stranger
+
+    def __init__(self) -> None:
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+        self._frames = FrameReader()
+        self._payloads: list[bytes] = []
+
+    async def control(self) -> Any:
+        """The next control message."""
+        while not self._payloads:
+            data = await asyncio.wait_for(self.reader.read(65536), PATIENCE_S)
+            assert data, "the node closed the connection"
+            self._payloads += self._frames.feed(data)
+        return decode_payload(self._payloads.pop(0))
+
+    async def closed(self) -> None:
+        """Wait until the node has closed the connection."""
+        try:
+            while await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
+                pass
+        except ConnectionError:
+            pass
+        self.writer.close()
+
+
+def hello(name: str = "stranger", **changes: Any) -> bytes:
+    """The frame of a Hello."""
+    fields = {
+        "protocol_version": PROTOCOL_VERSION,
+        "cluster_id": 0,
+        "name": name,
+        "node_id": 0,
+        "incarnation": 7,
+        "offers": (),
+    }
+    return encode_control(Hello(**{**fields, **changes}))

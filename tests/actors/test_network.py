@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import socket
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -13,91 +11,22 @@ from copycat.actors import Actor, Identity, NodeAddress
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.frame import (
     FRAME_BYTES_MAX,
-    FrameReader,
-    decode_payload,
-    encode_control,
     encode_envelopes,
     envelope,
     frame,
 )
-from copycat.actors.hello import PROTOCOL_VERSION, Hello, HelloRefused
-from copycat.actors.network import ListenError, NetworkNode, NoDirectoryError
-from copycat.actors.network_links import EndpointError, parse_endpoint
-from network_world import PATIENCE_S, Echo, Note, Seen, World, in_world
-
-Body = Callable[[World], Coroutine[Any, Any, None]]
-
-
-def world_test(body: Body) -> Callable[[], None]:
-    """Make a coroutine that takes a world a test."""
-
-    def run() -> None:
-        world = World()
-        in_world(body(world), world)
-
-    run.__doc__ = body.__doc__
-    run.__name__ = body.__name__
-    return run
-
-
-async def linked(world: World) -> tuple[NetworkNode, NetworkNode, Seen]:
-    """Node a, node b that has dialled it, and b's watcher, which has seen the link come up."""
-    a = await world.node("a")
-    b = await world.node("b")
-    watcher = Seen(b, watching=True)
-    assert a.listening is not None
-    b.links.dial(a.listening)
-    assert type(await watcher.next()) is NodeConnected
-    return a, b, watcher
-
-
-class Stranger:
-    """A peer that speaks bytes."""
-
-    @classmethod
-    async def to(cls, node: NetworkNode) -> "Stranger":
-        """Connected to this node."""
-        assert node.listening is not None
-        host, port = parse_endpoint(node.listening)
-        stranger = cls()
-        stranger.reader, stranger.writer = await asyncio.open_connection(host, port)
-        return stranger
-
-    def __init__(self) -> None:
-        self.reader: asyncio.StreamReader
-        self.writer: asyncio.StreamWriter
-        self._frames = FrameReader()
-        self._payloads: list[bytes] = []
-
-    async def control(self) -> Any:
-        """The next control message."""
-        while not self._payloads:
-            data = await asyncio.wait_for(self.reader.read(65536), PATIENCE_S)
-            assert data, "the node closed the connection"
-            self._payloads += self._frames.feed(data)
-        return decode_payload(self._payloads.pop(0))
-
-    async def closed(self) -> None:
-        """Wait until the node has closed the connection."""
-        try:
-            while await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
-                pass
-        except ConnectionError:
-            pass
-        self.writer.close()
-
-
-def hello(name: str = "stranger", **changes: Any) -> bytes:
-    """The frame of a Hello."""
-    fields = {
-        "protocol_version": PROTOCOL_VERSION,
-        "cluster_id": 0,
-        "name": name,
-        "node_id": 0,
-        "incarnation": 7,
-        "offers": (),
-    }
-    return encode_control(Hello(**{**fields, **changes}))
+from copycat.actors.hello import HelloRefused
+from copycat.actors.network import NetworkNode
+from network_world import (
+    Echo,
+    Note,
+    Seen,
+    Stranger,
+    World,
+    hello,
+    linked,
+    world_test,
+)
 
 
 @world_test
@@ -337,194 +266,3 @@ async def test_two_endpoints_of_one_node_make_one_link(world: World) -> None:
     b.links.dial(other)
     refused = await watcher.next()
     assert refused == NodeUnreachable(other, f"a is already connected as {a.listening}", True)
-
-
-@world_test
-async def test_a_refused_node_is_told_why(world: World) -> None:
-    """Also one that had been admitted: the layer above may know more than the Hello says."""
-    a, b, watcher = await linked(world)
-    on_a = Seen(a, watching=True)
-    a.links.refuse("b", "wiped server")
-    down = await watcher.next()
-    assert type(down) is NodeDisconnected
-    refused = await watcher.next()
-    assert type(refused) is NodeUnreachable
-    assert refused.refused
-    assert "wiped server" in refused.reason
-    assert (await on_a.next()).node == b.name
-
-
-@world_test
-async def test_hanging_up_ends_the_link_for_good(world: World) -> None:
-    """It is reported once, and nothing is dialled again."""
-    a, b, watcher = await linked(world)
-    on_a = Seen(a, watching=True)
-    assert a.listening is not None
-    b.links.hang_up(a.listening)
-    assert (await watcher.next()).reason == "hung up"
-    assert type(await on_a.next()) is NodeDisconnected
-    b.links.hang_up(a.listening)
-    b.links.dial(a.listening)
-    assert type(await watcher.next()) is NodeConnected
-    assert type(await on_a.next()) is NodeConnected
-
-
-@world_test
-async def test_an_unreachable_endpoint_is_reported_and_tried_again(world: World) -> None:
-    """With the reason in words; once somebody listens there, the link comes up."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    b = await world.node("b")
-    watcher = Seen(b, watching=True)
-    b.links.dial(endpoint)
-    for _ in range(2):
-        assert await watcher.next() == NodeUnreachable(endpoint, "connection refused", False)
-    await world.node("a", listen=endpoint)
-    assert (await watcher.next_of(NodeConnected)).node == "a"
-
-
-@world_test
-async def test_a_port_in_use_is_a_clear_error(world: World) -> None:
-    """It names the endpoint and what to do."""
-    a = await world.node("a")
-    assert a.listening is not None
-    with pytest.raises(ListenError, match="address already in use; free the port") as refused:
-        await world.node("b", listen=a.listening)
-    assert refused.value.endpoint == a.listening
-
-
-@pytest.mark.parametrize("endpoint", ["", "host", "host:", ":1", "host:x", "::1:5", "h:65536"])
-def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
-    """Before anything is dialled."""
-    with pytest.raises(EndpointError):
-        parse_endpoint(endpoint)
-
-
-def test_an_endpoint_has_a_host_and_a_port() -> None:
-    """An IPv6 address stands in brackets."""
-    assert parse_endpoint("n1:7401") == ("n1", 7401)
-    assert parse_endpoint("[::1]:0") == ("::1", 0)
-
-
-def test_a_silent_stranger_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that says less than a Hello."""
-    monkeypatch.setattr("copycat.actors.network_link.HELLO_TIMEOUT_S", 0.02)
-
-    async def body(world: World) -> None:
-        a, b, _ = await linked(world)
-        for said in (b"", hello()[:10]):
-            stranger = await Stranger.to(a)
-            stranger.writer.write(said)
-            await stranger.closed()
-        seen = Seen(b)
-        seen.say(a.spawn(Echo), Note(1, None))
-        assert await seen.next() == Note(1, None)
-
-    world_test(body)()
-
-
-def test_there_is_room_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is closed at once; when one has gone there is room again."""
-    monkeypatch.setattr("copycat.actors.network_links.ACCEPTED_LINKS_MAX", 2)
-
-    async def body(world: World) -> None:
-        a = await world.node("a")
-        on_a = Seen(a, watching=True)
-        admitted = []
-        for name in ("x", "y"):
-            stranger = await Stranger.to(a)
-            stranger.writer.write(hello(name))
-            await on_a.next_of(NodeConnected)
-            admitted.append(stranger)
-        await (await Stranger.to(a)).closed()
-        admitted[0].writer.close()
-        await on_a.next_of(NodeDisconnected)
-        again = await Stranger.to(a)
-        again.writer.write(hello("z"))
-        assert (await on_a.next_of(NodeConnected)).node == "z"
-        for stranger in (admitted[1], again):
-            stranger.writer.close()
-
-    world_test(body)()
-
-
-def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 50 ms doubling to 2 s, with jitter; a link that was up begins again, a refused one
-    does not."""
-    delays_s: list[float] = []
-
-    async def body(world: World) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-        b = await world.node("b")
-        call_later = b.call_later
-
-        def hasten(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-            delays_s.append(delay_s)
-            return call_later(0, callback)
-
-        monkeypatch.setattr(b, "call_later", hasten)
-        watcher = Seen(b, watching=True)
-        b.links.dial(endpoint)
-        for _ in range(8):
-            assert type(await watcher.next()) is NodeUnreachable
-        for delay_s, middle_s in zip(delays_s, [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2], strict=False):
-            assert 0.75 * middle_s <= delay_s <= 1.25 * middle_s
-        a = await world.node("a", listen=endpoint)
-        await watcher.next_of(NodeConnected)
-        delays_s.clear()
-        a.links.refuse("b", "go away")
-        await watcher.next_of(NodeConnected)
-        assert delays_s[0] > 1
-        delays_s.clear()
-        a.stop()
-        await watcher.next_of(NodeUnreachable)
-        assert delays_s[0] < 0.07
-
-    world_test(body)()
-
-
-class Broken(Actor):
-    """One of our own actors, with a bug."""
-
-    fail_stop = True
-
-    def note(self, message: Note, sender: NodeAddress) -> None:
-        """Have half a step done."""
-        self.send(sender, Note(99, None))
-        raise ZeroDivisionError
-
-
-@world_test
-async def test_a_failed_step_stops_the_whole_node(world: World) -> None:
-    """Once, with the reason; others see the link end, and nothing the step had said."""
-    a, _, watcher = await linked(world)
-    failures: list[BaseException] = []
-    a.on_failure = failures.append
-    broken = a.spawn(Broken)
-    watcher.say(broken, Note(1, None))
-    watcher.say(broken, Note(2, None))
-    assert type(await watcher.next()) is NodeDisconnected
-    assert [type(error) for error in failures] == [ZeroDivisionError]
-    assert a.stopped
-    assert isinstance(a.failure, ZeroDivisionError)
-    assert a.listening is not None
-    assert (await watcher.next_of(NodeUnreachable)).reason == "connection refused"
-
-
-@world_test
-async def test_a_node_without_a_directory_has_no_disk(world: World) -> None:
-    """Asking for it is an error that says so."""
-    a = await world.node("a")
-    with pytest.raises(NoDirectoryError):
-        a.environment.disk.names()
-
-
-@world_test
-async def test_a_message_to_nobody_is_lost_and_counted(world: World) -> None:
-    """No link, no error."""
-    a = await world.node("a")
-    Seen(a).say(NodeAddress.well_known("elsewhere", 1), Note(1, None))
-    assert a.links.lost == 1

@@ -138,8 +138,9 @@ def test_term_passes_through_a_lock(shell: Shell) -> None:
     assert (code, out) == (128 + signal.SIGTERM, "bye\n")
 
 
-def test_ctrl_c_while_waiting_for_a_lock(shell: Shell) -> None:
-    """It leaves the queue: the lock is free when its holder ends."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_while_waiting_for_a_lock(shell: Shell, number: int) -> None:
+    """It leaves the queue: the lock is free as soon as its holder ends."""
     holder = shell.begin("lock", "run", "queue", "--", "sh", "-c", "echo held; exec sleep 60")
     assert read_line(holder) == "held"
     waiting = shell.begin("lock", "run", "queue", "--", "echo", "never")
@@ -148,10 +149,10 @@ def test_ctrl_c_while_waiting_for_a_lock(shell: Shell) -> None:
         lambda: max(server["sessions"] for server in shell.status()["servers"]) >= max(2, sessions),
         "the second session is there",
     )
-    code, out, _ = end(waiting)
-    assert (code, out) == (130, "")
+    code, out, _ = end(waiting, number)
+    assert (code, out) == (128 + number, "")
     end(holder)
-    assert shell.run("lock", "run", "queue", "--wait", "5s", "--", "true").returncode == 0
+    assert shell.run("lock", "run", "queue", "--wait", "0s", "--", "true").returncode == 0
 
 
 def test_ctrl_c_while_listening(shell: Shell) -> None:
@@ -233,6 +234,40 @@ def test_top_gives_the_terminal_back_on_signals(shell: Shell, number: int, code:
         assert "Traceback" not in screen.shown
     finally:
         screen.close()
+
+
+def test_top_can_be_suspended(shell: Shell) -> None:
+    """Ctrl-Z gives the terminal back, and fg takes it again."""
+    screen = Screen(shell, "top")
+    try:
+        screen.wait_for("OK HEALTHY")
+        screen.process.send_signal(signal.SIGTSTP)
+        screen.wait_for("\x1b[?25h\x1b[?1049l")
+        stat = Path(f"/proc/{screen.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stops")
+        screen.shown = ""
+        screen.process.send_signal(signal.SIGCONT)
+        screen.wait_for("\x1b[?1049h")
+        screen.wait_for("OK HEALTHY")
+        screen.press("q")
+        assert screen.wait_for_end() == 0
+    finally:
+        screen.close()
+
+
+def test_top_without_colours(shell: Shell) -> None:
+    """NO_COLOR takes the colours away; words and marks say the same."""
+    shell.environment["NO_COLOR"] = "1"
+    screen = Screen(shell, "top")
+    try:
+        screen.wait_for("OK HEALTHY")
+        screen.wait_for("q quit")
+        assert "\x1b[32m" not in screen.shown
+        screen.press("q")
+        assert screen.wait_for_end() == 0
+    finally:
+        screen.close()
+        del shell.environment["NO_COLOR"]
 
 
 def test_top_on_a_dumb_terminal(shell: Shell) -> None:

@@ -71,7 +71,7 @@ def test_what_each_endpoint_said_has_its_line() -> None:
 def test_an_unexpected_failure_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
     """The traceback is for those who ask for it."""
     with pytest.raises(KeyError) as raised:
-        {}["oops"]
+        dict[str, int]()["oops"]
     assert tell(raised.value, debug=False) == 1
     told = capsys.readouterr().err
     tell(raised.value, debug=True)

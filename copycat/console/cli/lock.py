@@ -4,10 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -66,15 +64,16 @@ def run(
 def _hold(name: str, grant: "LockGrant", words: tuple[str, ...]) -> int:
     """Run the command to its end, or to the end of the grant. Returns our exit code."""
     environment = {**os.environ, "COPYCAT_LOCK": name, "COPYCAT_FENCE": str(grant.token)}
-    try:
-        child = subprocess.Popen(words, env=environment)
-    except FileNotFoundError:
-        click.echo(f"copycat: {words[0]}: not found", err=True)
-        return failures.NOT_FOUND
-    except OSError as error:
-        click.echo(f"copycat: {words[0]}: {error.strerror}", err=True)
-        return failures.NOT_EXECUTABLE
-    with _passing_signals_to(child) as received:
+    with _Signals() as signals:
+        try:
+            child = subprocess.Popen(words, env=environment)
+        except FileNotFoundError:
+            click.echo(f"copycat: {words[0]}: not found", err=True)
+            return failures.NOT_FOUND
+        except OSError as error:
+            click.echo(f"copycat: {words[0]}: {error.strerror}", err=True)
+            return failures.NOT_EXECUTABLE
+        signals.pass_to(child)
         while not grant.lost.is_set():
             try:
                 child.wait(LOOK_EVERY_S)
@@ -84,8 +83,8 @@ def _hold(name: str, grant: "LockGrant", words: tuple[str, ...]) -> int:
         if grant.lost.is_set():
             _end(child, name)
             return failures.LOST
-    if received:
-        return failures.SIGNALLED + received[0]
+    if signals.received:
+        return failures.SIGNALLED + signals.received[0]
     return child.returncode if child.returncode >= 0 else failures.SIGNALLED - child.returncode
 
 
@@ -104,25 +103,38 @@ def _end(child: "subprocess.Popen[bytes]", name: str) -> None:
         child.wait()
 
 
-@contextmanager
-def _passing_signals_to(child: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Let the command end by the signals that we get, so that the lock outlives it.
+class _Signals:
+    """Lets the command end by the signals that we get, so that the lock outlives it.
 
-    Yields:
-        The signals that came.
+    Attributes:
+        received: the signals that came, also before there was a command.
     """
-    received: list[int] = []
 
-    def take(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        # A terminal has sent its Ctrl-C to the command as well.
-        if number != signal.SIGINT or not sys.stdin.isatty():
-            child.send_signal(number)
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._child: subprocess.Popen[bytes] | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, take) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
+    def pass_to(self, child: "subprocess.Popen[bytes]") -> None:
+        """From now on; and what has come by now."""
+        self._child = child
+        for number in self.received:
+            self._pass(number)
+
+    def __enter__(self) -> "_Signals":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        self._pass(number)
+
+    def _pass(self, number: int) -> None:
+        # A terminal has sent its Ctrl-C to the command as well.
+        if self._child is not None and (number != signal.SIGINT or not sys.stdin.isatty()):
+            self._child.send_signal(number)

@@ -1,11 +1,16 @@
 """Settings: what the global options say, and the way from there to a cluster."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from signal import SIGHUP, SIGTERM
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
+
+from copycat.console.cli.failures import SIGNALLED
 
 if TYPE_CHECKING:
     from copycat.client.blocking import Client
@@ -41,12 +46,24 @@ class Settings:
 
     @contextmanager
     def client(self) -> Iterator["Client"]:
-        """A connected client, closed at the end."""
+        """A connected client, closed at the end, also when the end is a TERM or a HUP.
+
+        So what it holds or waits for is given up at once, and not when its session expires.
+        """
         endpoints = self.endpoints()
         from copycat.client.blocking import Client
 
-        with Client(*endpoints, timeout_s=self.timeout_s, name=CLIENT_NAME) as client:
-            yield client
+        before = {number: signal.signal(number, _exit) for number in (SIGTERM, SIGHUP)}
+        try:
+            with Client(*endpoints, timeout_s=self.timeout_s, name=CLIENT_NAME) as client:
+                yield client
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(SIGNALLED + number)
 
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)

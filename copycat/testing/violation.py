@@ -1,0 +1,72 @@
+"""What a monitor says when a rule was broken: the rule, what broke it, and what led to it."""
+
+from collections import deque
+
+from copycat.actors.simulation import Simulation
+
+LINES_TOLD = 30
+
+
+class InvariantViolated(AssertionError):
+    """A rule that must always hold did not, in a simulated world.
+
+    Attributes:
+        rule: the rule, in words.
+        detail: who broke it, and how.
+        seed: of the world in which it happened.
+    """
+
+    def __init__(self, rule: str, detail: str, seed: int, story: str) -> None:
+        self.rule = rule
+        self.detail = detail
+        self.seed = seed
+        super().__init__(f"{rule}\n  {detail}\n{story}")
+
+    def __reduce__(self) -> tuple[type[Exception], tuple[str]]:
+        # It crosses process borders when seeds are run in several processes.
+        return AssertionError, (str(self),)
+
+
+class Story:
+    """The recent happenings of a simulated world, as far as they concern its servers.
+
+    Attributes:
+        replay: the command that runs the same world again; empty when there is none.
+    """
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.replay = ""
+        self._simulation = simulation
+        self._lines: deque[tuple[float, int, str, str]] = deque(maxlen=LINES_TOLD)
+
+    def tell(self, who: str, what: str) -> None:
+        """Add a line.
+
+        Args:
+            who: a server, or who did something to servers.
+            what: what happened, as a sentence that goes on after ``who``.
+        """
+        simulation = self._simulation
+        self._lines.append((simulation.now_s, simulation.events, who, what))
+
+    def tell_commit(self, who: str, index: int) -> None:
+        """Add that a server's commit index has moved; moves in a row make one line."""
+        what = f"commits {index}"
+        if self._lines and self._lines[-1][2] == who and self._lines[-1][3].startswith("commits "):
+            self._lines.pop()
+        self.tell(who, what)
+
+    def violated(self, rule: str, detail: str) -> InvariantViolated:
+        """The error to raise for a broken rule."""
+        simulation = self._simulation
+        text = [
+            f"  at {simulation.now_s:.6f} s, event {simulation.events:,}, seed {simulation.seed}",
+            "what happened to the servers before:",
+            *(
+                f"  {when_s:11.6f} s {event:7,}  {who} {what}"
+                for when_s, event, who, what in self._lines
+            ),
+        ]
+        if self.replay:
+            text.append(f"replay: {self.replay}")
+        return InvariantViolated(rule, detail, simulation.seed, "\n".join(text))
