@@ -10,6 +10,7 @@ from copycat.actors.environment import NodeConnected
 from copycat.actors.frame import FrameReader, decode_payload, encode_control
 from copycat.actors.hello import PROTOCOL_VERSION, Hello
 from copycat.actors.network import NetworkNode
+from copycat.actors.network_links import parse_endpoint
 
 T = TypeVar("T")
 PATIENCE_S = 20.0  # what takes longer will not come
