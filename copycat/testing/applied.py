@@ -69,6 +69,10 @@ class Applied:
         applier._apply_batch = watched_apply  # type: ignore[method-assign]
         applier._publish = watched_publish  # type: ignore[method-assign]
 
+    def stopped(self, name: str) -> None:
+        """A server has stopped, and its state is gone."""
+        del self._following[name]
+
     def _batch_applied(self, following: _Following, batch: Batch, commands: int) -> None:
         name, ordinal = following.name, following.batches
         following.batches += 1

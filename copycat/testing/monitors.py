@@ -139,6 +139,7 @@ class Monitors:
         watched.leads_in = 0
         watched.following = []
         self._running.remove(watched)
+        self.applied.stopped(watched.name)
         self.story.tell(watched.name, "stops")
 
     # After every event.

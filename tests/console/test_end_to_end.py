@@ -220,16 +220,14 @@ def test_top_on_a_terminal(shell: Shell) -> None:
         screen.close()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)]
-)
-def test_top_gives_the_terminal_back_on_signals(shell: Shell, number: int, code: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_top_gives_the_terminal_back_on_signals(shell: Shell, number: int) -> None:
     """Whatever ends it."""
     screen = Screen(shell, "top")
     try:
         screen.wait_for("OK HEALTHY")
         screen.process.send_signal(number)
-        assert screen.wait_for_end() == code
+        assert screen.wait_for_end() == 128 + number
         assert "\x1b[?25h\x1b[?1049l" in screen.shown
         assert "Traceback" not in screen.shown
     finally:
@@ -444,3 +442,18 @@ def test_the_demo_runs_without_a_terminal(shell: Shell) -> None:
     assert "DEGRADED" in ended.stdout
     assert [each.name for each in shell.state.iterdir()] == ["copycat"]
     assert shell.run("cluster", "ls").stdout == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_cleans_up_when_it_is_ended(tmp_path: Path, number: int) -> None:
+    """Its servers and its files are gone, however early it ends."""
+    shell = Shell(tmp_path)
+    shell.environment["TMPDIR"] = str(tmp_path)
+    demo = shell.begin("demo")
+    while "was elected leader" not in read_line(demo):
+        pass
+    (directory,) = tmp_path.iterdir()
+    processes = Playground(directory).processes()
+    assert end(demo, number)[0] == 128 + number
+    assert not list(tmp_path.iterdir())
+    assert not [process for process in processes if process.is_running()]

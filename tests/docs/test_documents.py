@@ -103,7 +103,7 @@ def parse(
     Raises:
         click.UsageError: there is no such command or option, or a value is missing.
     """
-    context = click.Context(command, info_name=name, parent=parent)
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     values, rest, _ = command.make_parser(context).parse_args(list(words))
     if values.get("help"):
         return

@@ -57,9 +57,6 @@ class CommandLine(click.Group):
             code = super().main(
                 words, prog_name or "copycat", complete_var, standalone_mode=False, **extra
             )
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            code = failures.USAGE
         except click.ClickException as error:
             error.show()
             code = error.exit_code

@@ -73,7 +73,9 @@ def document(health: "Health") -> dict[str, Any]:
 
 def lines(health: "Health") -> list[str]:
     """The screen for people."""
-    leader = "no leader" if health.leader is None else f"leader {health.leader}"
+    from copycat.console.notation import printable
+
+    leader = "no leader" if health.leader is None else f"leader {printable(health.leader)}"
     term = "" if health.term is None else f", term {health.term}"
     reached = f"{len(health.statuses)} of {health.total} servers reachable"
     rows = [["SERVER", "ROLE", "TERM", "LAST", "COMMIT", "APPLIED", "LOG", "SESSIONS"]]
@@ -83,7 +85,7 @@ def lines(health: "Health") -> list[str]:
         f"{health.verdict}: {leader}{term}, {reached}",
         *["  ".join(_aligned(row, widths)).rstrip() for row in rows],
         *[
-            f"{member.id}: {member.reason}  ({member.endpoint})"
+            printable(f"{member.id}: {member.reason}  ({member.endpoint})")
             for member in health.members
             if member.status is None
         ],
@@ -99,7 +101,7 @@ def _row(member: "Member", leader: str | None) -> list[str]:
         return [name, "unreachable"]
     return [
         name,
-        status.role,
+        printable(status.role),
         str(status.term),
         count_text(status.last_index),
         count_text(status.commit_index),

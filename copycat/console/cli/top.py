@@ -39,8 +39,8 @@ def command(context: click.Context, settings: Settings, interval_s: float, *, on
 
     console = Console()
     if not once and is_usable(console):
-        asyncio.run(watch(console, endpoints, interval_s))
-        return
+        number = asyncio.run(watch(console, endpoints, interval_s))
+        context.exit(failures.SIGNALLED + number if number else failures.DONE)
     if not once:
         click.echo("copycat: not a terminal that can show live figures; one picture", err=True)
     picture = asyncio.run(snapshot(console, endpoints, settings.timeout_s))

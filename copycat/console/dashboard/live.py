@@ -73,18 +73,21 @@ class Dashboard:
         self.draw()
 
 
-async def watch(console: Console, endpoints: tuple[str, ...], interval_s: float) -> None:
-    """Show the live dashboard until ``q``, SIGTERM or the end of the terminal.
+async def watch(console: Console, endpoints: tuple[str, ...], interval_s: float) -> int:
+    """Show the live dashboard until ``q``, a signal or the end of the terminal.
+
+    Returns:
+        The number of the signal (SIGTERM or SIGHUP) that ended it; 0 if none did.
 
     Raises:
         CancelledError: Ctrl-C.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
+    ended: asyncio.Future[int] = loop.create_future()
 
-    def quit_now() -> None:
+    def quit_now(number: int = 0) -> None:
         if not ended.done():
-            ended.set_result(None)
+            ended.set_result(number)
 
     async with Inquiry(endpoints) as inquiry:
         with Terminal(console) as terminal:
@@ -95,15 +98,16 @@ async def watch(console: Console, endpoints: tuple[str, ...], interval_s: float)
             loop.add_signal_handler(signal.SIGWINCH, dashboard.draw)
             loop.add_signal_handler(signal.SIGTSTP, dashboard.suspend)
             for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, quit_now)
+                loop.add_signal_handler(number, quit_now, number)
             try:
-                await ended
+                ended_by = await ended
             finally:
                 loop.remove_reader(sys.stdin.fileno())
                 looking.cancel()
                 (outcome,) = await asyncio.gather(looking, return_exceptions=True)
     if isinstance(outcome, Exception):
         raise outcome
+    return ended_by
 
 
 async def _look_for_ever(inquiry: Inquiry, dashboard: Dashboard, interval_s: float) -> None:

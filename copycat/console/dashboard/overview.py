@@ -145,7 +145,7 @@ def _cells(row: Row) -> dict[str, Piece]:
     name = ("* " if row.leads else "  ") + printable(row.name)
     return {
         "NODE": (name, TITLE if row.leads else ""),
-        "ROLE": row.role,
+        "ROLE": printable(row.role),
         "STATE": (row.condition, style),
         "MATCH": count_text(row.match),
         "LAG": count_text(row.lag),
@@ -157,7 +157,7 @@ def _cells(row: Row) -> dict[str, Piece]:
         "TERM": "-" if row.term is None else str(row.term),
         "CLIENTS": count_text(row.connections),
         "LOG": bytes_text(row.log_bytes),
-        "ADDRESS": row.endpoint or "-",
+        "ADDRESS": printable(row.endpoint) or "-",
     }
 
 
@@ -165,7 +165,7 @@ def _why(row: Row) -> tuple[Piece, ...]:
     seen = "never seen" if row.seen_s is None else f"last seen {age_text(row.seen_s)} ago"
     behind = "" if not row.lag else f", {row.lag:,} entries behind"
     name = "" if row.name == row.endpoint else f"{printable(row.name)} at "
-    return ((f"{name}{row.endpoint}: {printable(row.reason)}; {seen}{behind}", BAD),)
+    return ((f"{name}{printable(row.endpoint)}: {printable(row.reason)}; {seen}{behind}", BAD),)
 
 
 def _cluster(picture: Picture, width: int) -> Section:
@@ -254,7 +254,7 @@ def _cause(health: Health) -> str:
 
 def _unreachable(picture: Picture, width: int) -> Section:
     rows = [
-        (member.endpoint or printable(member.id), printable(member.reason))
+        (printable(member.endpoint or member.id), printable(member.reason))
         for member in picture.health.members
     ]
     table = columns(

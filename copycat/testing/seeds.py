@@ -1,0 +1,108 @@
+"""One seed, one world: a cluster with clients, harm for a while, repair, and then the reckoning.
+
+    >>> report = run_seed(17)  # doctest: +SKIP
+    >>> report.trace_hash == run_seed(17).trace_hash  # doctest: +SKIP
+    True
+"""
+
+from dataclasses import dataclass
+
+from copycat.actors.simulation import Simulation
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.faults import FaultDriver
+from copycat.testing.limits import small_limits
+from copycat.testing.workload import Workload
+
+HARM_S = 8.0
+PROGRESS_WITHIN_S = 60.0
+"""How long after the last repair every call must have ended, in virtual time.
+
+An election takes a second. But a connection that was cut is given up after 30 seconds, and so is
+one to a server that crashed without a word.
+"""
+
+COMMAND = "make test SEED={seed} ONLY=test_seeds"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedReport:
+    """What became of one world in which no rule was broken."""
+
+    seed: int
+    servers: int
+    trace_hash: int
+    virtual_s: float
+    events: int
+    terms: int  # the highest term
+    commands: int  # different ones that were applied
+    calls: int  # that returned to clients
+    not_applied: int  # that were refused
+    unknown: int  # increments of which nobody knows whether they count
+    grants: int  # of the lock
+    heard: int  # events that clients were told
+    faults: dict[str, int]
+    limits: tuple[str, ...]  # that were small
+
+
+def run_seed(
+    seed: int, *, servers: int = 0, harm_s: float = HARM_S, replay: str = COMMAND
+) -> SeedReport:
+    """Run one world.
+
+    Args:
+        seed: decides everything.
+        servers: how many; 0: 3 or 5, by the seed.
+        harm_s: how long faults happen, in virtual time.
+        replay: the command that a failure names, with ``{seed}`` in it.
+
+    Raises:
+        InvariantViolated: a rule was broken; the error tells the story.
+        TimeoutError: after the repair there was no progress.
+        Exception: what made a server fail.
+    """
+    with Simulation(seed) as simulation, small_limits(simulation.random_for("limits")) as limits:
+        cluster = SimulatedCluster(simulation, servers=servers or (3, 5)[seed % 2])
+        monitors = cluster.monitors
+        assert monitors is not None, "a cluster is monitored unless told otherwise"
+        monitors.story.replay = replay.format(seed=seed)
+        faults = FaultDriver(cluster, simulation.random_for("faults"))
+        workload = Workload(
+            cluster, simulation.random_for("workload"), refusals_hold=not faults.doubles
+        )
+        cluster.start()
+
+        async def harm() -> None:
+            await cluster.until(cluster.leader)
+            await faults.run(harm_s)
+            faults.repair()
+
+        simulation.run(workload.run(harm, PROGRESS_WITHIN_S))
+        monitors.story.tell("the workload", "has come to its end")
+        cluster.run(workload.check_final(), PROGRESS_WITHIN_S)
+        # The sessions of clients that crashed expire while nobody does anything.
+        cluster.run_until(lambda: not _sessions(cluster), PROGRESS_WITHIN_S)
+        cluster.settle(PROGRESS_WITHIN_S)
+        cluster.restart()
+        cluster.run(workload.check_final(), PROGRESS_WITHIN_S)
+        monitors.check_all()
+        return SeedReport(
+            seed=seed,
+            servers=len(cluster.names),
+            trace_hash=simulation.trace_hash,
+            virtual_s=simulation.now_s,
+            events=simulation.events,
+            terms=max(monitors.leaders),
+            commands=monitors.applied.commands,
+            calls=workload.calls,
+            not_applied=workload.not_applied,
+            unknown=workload.counter.unknown,
+            grants=workload.grants,
+            heard=workload.heard,
+            faults=faults.done,
+            limits=tuple(limits),
+        )
+
+
+def _sessions(cluster: SimulatedCluster) -> int:
+    """How many sessions there are on the server that has most."""
+    return max(len(cluster.server(name).progress.sequences) for name in cluster.running)

@@ -1,0 +1,300 @@
+"""Clients at work in a simulated cluster, who check all that they are answered.
+
+They count, write and read keys, take locks, publish and listen, come, go and crash. What they do
+not learn is as important as what they do: an error says whether a call may still happen, and it is
+held to that.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from math import inf
+from typing import Any
+
+from copycat.actors.codec import decode
+from copycat.client.asynchronous import AsyncClient
+from copycat.errors import CopycatError, NotApplied, OutcomeUnknown
+from copycat.protocol.client import Consistency
+from copycat.resources.counter import AsyncDistributedCounter
+from copycat.resources.lock import AsyncDistributedLock, AsyncLockGrant
+from copycat.resources.map import AsyncDistributedMap
+from copycat.resources.topic import AsyncDistributedTopic
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.histories import CounterHistory, EventHistory, RegisterHistory
+from copycat.testing.monitors import Monitors
+
+TIMEOUTS_S = (0.2, 1.0, 5.0)
+SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
+PIPELINE_MAX = 8
+PAUSE_MEAN_S = 0.1
+HOLD_MAX_S = 1.0
+PAYLOAD_BYTES_MAX = 2_000
+
+
+class Workload:
+    """The clients of one world.
+
+    Attributes:
+        counter: what was counted.
+        registers: the keys of the map, by name.
+        calls: how many calls have ended well.
+        not_applied: how many were refused.
+        grants: how often a lock was granted.
+        heard: how many events have come.
+    """
+
+    def __init__(
+        self, cluster: SimulatedCluster, chance: random.Random, *, refusals_hold: bool = True
+    ) -> None:
+        """Plan the work.
+
+        Args:
+            cluster: with monitors, to which the clients report.
+            chance: decides what they do.
+            refusals_hold: False when the network doubles messages. Then no call has a deadline,
+                and what is refused may have happened.
+        """
+        assert cluster.monitors is not None, "a workload reports to monitors"
+        self.cluster = cluster
+        self.monitors: Monitors = cluster.monitors
+        self.chance = chance
+        self.refusals_hold = refusals_hold
+        self.counter = CounterHistory(self._violated)
+        self.registers: dict[str, RegisterHistory] = {}
+        self.calls = 0
+        self.not_applied = 0
+        self.grants = 0
+        self.heard = 0
+        self.stopping = False
+        self._holders: dict[str, AsyncLockGrant] = {}
+        self._tokens: set[int] = set()
+        self._listeners: list[tuple[AsyncClient, _Listener]] = []
+
+    def _violated(self, rule: str, detail: str) -> Exception:
+        error = self.monitors.story.violated(rule, detail)
+        # Whoever awaits the task that raises it might do so late, and listeners are never heard.
+        self.cluster.simulation.fail(error)
+        return error
+
+    async def run(self, until: Callable[[], Awaitable[None]], end_s: float) -> None:
+        """Work until ``until`` returns; then every client must come to its end.
+
+        Args:
+            until: does harm meanwhile, and repairs.
+            end_s: how long the last calls may take after that.
+        """
+        roles = [self._count, self._count, self._write, self._lock, self._lock, self._publish]
+        tasks = [
+            asyncio.create_task(self._live(role, place), name=f"{role.__name__[1:]} {place}")
+            for place, role in enumerate(roles)
+        ]
+        tasks.append(asyncio.create_task(self._come_and_go(), name="visitors"))
+        await until()
+        self.stopping = True
+        async with asyncio.timeout(end_s):
+            for task in tasks:
+                await task
+
+    async def _live(
+        self, role: Callable[[AsyncClient], Coroutine[Any, Any, None]], place: int
+    ) -> None:
+        chance = self.chance
+        client = self.cluster.client(
+            timeout_s=inf,
+            session_timeout_s=chance.choice(SESSION_TIMEOUTS_S),
+            server_selection=chance.choice(("leader", "any")),
+        )
+        async with client:
+            await role(client)
+
+    # What is the same for all calls.
+
+    def _timeout_s(self) -> float:
+        if not self.refusals_hold or self.stopping:
+            return inf
+        return self.chance.choice((*TIMEOUTS_S, inf))
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self.chance.expovariate(1 / PAUSE_MEAN_S))
+
+    async def _ended(self, call: Awaitable[Any]) -> tuple[bool | None, Any]:
+        """Whether a call happened (None: nobody knows), and what it returned."""
+        try:
+            value = await call
+        except OutcomeUnknown:
+            return None, None
+        except NotApplied:
+            self.not_applied += 1
+            return (False if self.refusals_hold else None), None
+        self.calls += 1
+        return True, value
+
+    # Roles.
+
+    async def _count(self, client: AsyncClient) -> None:
+        """Increments in pipelines, and reads."""
+        hits = await client.open(AsyncDistributedCounter, "hits")
+        while not self.stopping:
+            calls = [
+                asyncio.create_task(self._increment(hits), name="increment")
+                for _ in range(self.chance.randint(1, PIPELINE_MAX))
+            ]
+            if self.chance.random() < 0.5:
+                calls.append(asyncio.create_task(self._read_counter(hits), name="read"))
+            for call in calls:
+                await call
+            await self._pause()
+        await self._increment(hits)
+
+    async def _increment(self, hits: AsyncDistributedCounter) -> None:
+        floor = self.counter.begin_increment()
+        happened, value = await self._ended(hits.increment(timeout_s=self._timeout_s()))
+        if happened:
+            self.counter.end_increment(floor, value)
+        elif happened is None:
+            self.counter.unknown += 1
+
+    async def _read_counter(self, hits: AsyncDistributedCounter) -> None:
+        if self.chance.random() < 0.2:
+            await self._ended(
+                hits.value(consistency=Consistency.SEQUENTIAL, timeout_s=self._timeout_s())
+            )
+            return
+        floor = self.counter.begin_read()
+        happened, value = await self._ended(hits.value(timeout_s=self._timeout_s()))
+        if happened:
+            self.counter.end_read(floor, value)
+
+    async def _write(self, client: AsyncClient) -> None:
+        """Writes own keys, with more or less ballast in another, and reads everybody's."""
+        users = await client.open(AsyncDistributedMap[str, Any], "users")
+        mine = [self._register(f"{client.session_id} {place}") for place in range(3)]
+        while not self.stopping:
+            register = self.chance.choice(mine)
+            number = register.begin_write()
+            happened, _ = await self._ended(
+                users.put(register.key, number, timeout_s=self._timeout_s())
+            )
+            if happened:
+                register.end_write(number)
+            elif happened is False:
+                register.refuse_write(number)
+            ballast = bytes(self.chance.randint(0, PAYLOAD_BYTES_MAX))
+            await self._ended(users.put("ballast", ballast, timeout_s=self._timeout_s()))
+            read = self.chance.choice(list(self.registers.values()))
+            floor = read.begin_read()
+            happened, found = await self._ended(users.get(read.key, timeout_s=self._timeout_s()))
+            if happened:
+                read.end_read(floor, found)
+            await self._pause()
+
+    def _register(self, key: str) -> RegisterHistory:
+        register = self.registers[key] = RegisterHistory(key, self._violated)
+        return register
+
+    async def _lock(self, client: AsyncClient) -> None:
+        """Takes a lock, holds it for a while, gives it back."""
+        nightly = await client.open(AsyncDistributedLock, "nightly")
+        while not self.stopping:
+            wait_s = self.chance.choice((0.1, 1.0, None))
+            try:
+                grant = await nightly.acquire(timeout_s=wait_s)
+            except CopycatError:
+                await self._pause()
+                continue
+            self._granted(client, grant)
+            await asyncio.sleep(self.chance.uniform(0, HOLD_MAX_S))
+            self._holders.pop(repr(client), None)
+            await grant.release()
+            await self._pause()
+
+    def _granted(self, client: AsyncClient, grant: AsyncLockGrant) -> None:
+        self.grants += 1
+        if grant.token in self._tokens:
+            raise self._violated(
+                "Locks: every grant has a token of its own", f"{grant!r} has one that was used"
+            )
+        self._tokens.add(grant.token)
+        for other, held in self._holders.items():
+            if not held.lost.is_set():
+                raise self._violated(
+                    "Locks: of all who think they hold a lock, one does",
+                    f"{client!r} is granted {grant!r}, and {other} still holds {held!r}",
+                )
+        self._holders[repr(client)] = grant
+
+    async def _publish(self, client: AsyncClient) -> None:
+        """Publishes to everybody, and listens."""
+        news = await client.open(AsyncDistributedTopic[int], "news")
+        self._listeners.append((client, _Listener(self, client, news._resource)))
+        async with news.subscribe():
+            while not self.stopping:
+                await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
+                await self._pause()
+            await news.publish(-1)
+
+    async def _come_and_go(self) -> None:
+        """Clients who stay for one call, and close properly or crash with the lock in hand."""
+        while not self.stopping:
+            client = self.cluster.client(
+                timeout_s=inf, session_timeout_s=self.chance.choice(SESSION_TIMEOUTS_S)
+            )
+            crashes = self.chance.random() < 0.5
+            await client.connect()
+            hits = await client.open(AsyncDistributedCounter, "hits")
+            await self._increment(hits)
+            if crashes:
+                nightly = await client.open(AsyncDistributedLock, "nightly")
+                try:
+                    await nightly.try_acquire()
+                except CopycatError:
+                    pass  # its session was lost; it can crash without one
+                node = client._node
+                assert node is not None, "clients of a cluster have nodes of their own"
+                self.cluster.simulation.crash(node.name)
+            await client.close()
+            await self._pause()
+
+    # At the end.
+
+    async def check_final(self) -> None:
+        """Look at everything once more, with a client of its own."""
+        async with self.cluster.client(timeout_s=inf) as client:
+            hits = await client.open(AsyncDistributedCounter, "hits")
+            self.counter.check_final(await hits.value())
+            users = await client.open(AsyncDistributedMap[str, Any], "users")
+            for register in self.registers.values():
+                floor = register.begin_read()
+                register.end_read(floor, await users.get(register.key))
+            nightly = await client.open(AsyncDistributedLock, "nightly")
+            async with await nightly.acquire():
+                pass
+
+
+class _Listener:
+    """Compares what one client hears from a topic with what was published to its session."""
+
+    def __init__(self, workload: Workload, client: AsyncClient, resource: int) -> None:
+        self._workload = workload
+        self._session = client.session_id
+        self._history = EventHistory(resource, workload._violated)
+        client.on_session(self._session_changed)
+        client.listen(resource, self._event)
+
+    def _session_changed(self, state: str, session: int) -> None:
+        if state == "connected" and session != self._session:
+            self._session = session
+            self._history.begin_session()
+
+    def _event(self, name: str, values: list[Any], index: int) -> None:
+        self._workload.heard += 1
+        self._history.hear(self._published(), index, [name, values])
+
+    def _published(self) -> list[tuple[int, list[object]]]:
+        published = []
+        for index, events in self._workload.monitors.applied.events.get(self._session, []):
+            for event in events:
+                resource, name, values = decode(event)
+                if resource == self._history.resource:
+                    published.append((index, [name, values]))
+        return published
