@@ -18,6 +18,8 @@ from cbor2 import CBORDecodeError, CBORDecoder, CBOREncodeError, dumps
 DEPTH_MAX = 32  # lists and dicts inside each other; a list of numbers has depth 1
 INTEGER_BOUND = 2**64  # ints are from -INTEGER_BOUND up to but not including it
 
+_SHORT_BYTES = 0x58  # the head of a byte string whose length is in the next byte
+_SHORT_BYTES_MIN = 25  # bytes of such a string with its head; shorter ones have another head
 _FLAT = frozenset((str, bytes, float, bool, type(None)))
 _KEYS = frozenset((str, bytes, int))
 
@@ -53,8 +55,17 @@ def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> bytes:
     Raises:
         CodecError: it is not a plain value; the text names the type and where it is.
     """
-    if not _is_plain((value,), depth_max):
+    if type(value) not in _FLAT and not _is_plain((value,), depth_max):
         raise CodecError(_refusal(value, depth_max))
+    return encode_trusted(value)
+
+
+def encode_trusted(value: Any) -> bytes:
+    """Write a value of which the caller knows that it is plain; see ``encode``.
+
+    Raises:
+        CodecError: it is not. Not every such value is noticed.
+    """
     try:
         return dumps(value)
     except UnicodeEncodeError as error:
@@ -68,6 +79,24 @@ def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
 
     The value takes at most about 80 times the memory of ``data`` (one byte makes an empty list),
     so callers bound the length of what they decode.
+
+    Raises:
+        CodecError: ``data`` is anything else.
+    """
+    size = len(data)
+    if size > 1 and data[0] == _SHORT_BYTES and data[1] == size - 2 and size > _SHORT_BYTES_MIN:
+        return data[2:]  # a byte string of 24 to 255 bytes, by far the most frequent value
+    value = decode_unchecked(data, depth_max=depth_max)
+    if data.translate(None, _HARMLESS) and not is_plain(value, depth_max):
+        raise CodecError(_refusal(value, depth_max))
+    return value
+
+
+def decode_unchecked(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
+    """Read one value without looking at the types in it; for callers that check them themselves.
+
+    Besides plain values it may hold CBOR's undefined and simple values, and maps whose keys are
+    None, bools, floats or lists. Everything else is as in ``decode``.
 
     Raises:
         CodecError: ``data`` is anything else.
@@ -86,9 +115,12 @@ def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
         raise CodecError(f"cannot decode: {error}") from None
     if stream.tell() != len(data):
         raise CodecError(f"{len(data) - stream.tell()} bytes follow the value")
-    if data.translate(None, _HARMLESS) and not _is_plain((value,), depth_max):
-        raise CodecError(_refusal(value, depth_max))
     return value
+
+
+def is_plain(value: Any, depth_max: int = DEPTH_MAX) -> bool:
+    """Whether this is a plain value."""
+    return _is_plain((value,), depth_max)
 
 
 def _is_plain(values: Any, depth_left: int) -> bool:

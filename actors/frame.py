@@ -17,11 +17,19 @@ from typing import Any
 from thespian.actors import PoisonMessage
 
 from copycat.actors.address import NodeAddress
-from copycat.actors.codec import DEPTH_MAX, CodecError, decode, encode
+from copycat.actors.codec import (
+    DEPTH_MAX,
+    CodecError,
+    decode_unchecked,
+    encode,
+    encode_trusted,
+    is_plain,
+)
 from copycat.actors.message import (
     MalformedMessageError,
     Plain,
     from_wire,
+    has_plain_fields,
     is_message,
     message,
     number_of,
@@ -120,6 +128,8 @@ def envelope(target: NodeAddress, value: Any, sender_serial: int) -> list[Any]:
     number: int
     if is_message(type(value)):
         number, fields = number_of(value), to_wire(value)
+        if has_plain_fields(type(value)):
+            encode(fields, depth_max=ENVELOPE_DEPTH_MAX)  # refused where it is sent
     elif type(value) is PoisonMessage:
         _, _, _, refused, refused_fields = envelope(target, value.poisonMessage, sender_serial)
         returned = Returned(refused, refused_fields, str(value.details))
@@ -138,7 +148,7 @@ def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[
         not a plain value somewhere, or too large for one frame.
     """
     try:
-        payload = encode(envelopes, depth_max=ENVELOPE_DEPTH_MAX)
+        payload = encode_trusted(envelopes)  # ``envelope`` has looked into what may be anything
         reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
     except CodecError as error:
         payload, reason = None, str(error)
@@ -162,7 +172,7 @@ def decode_payload(payload: bytes) -> Any:
         MalformedMessageError: it is neither kind of payload, or holds a message that is not
             known here or has wrong fields. Nothing of it is to be used.
     """
-    items = decode(payload, depth_max=ENVELOPE_DEPTH_MAX)
+    items = decode_unchecked(payload, depth_max=ENVELOPE_DEPTH_MAX)
     if type(items) is not list or not items:
         raise MalformedMessageError("a payload is a list")
     if type(items[0]) is int:
@@ -187,6 +197,8 @@ def _message(number: int, fields: Any) -> Any:
     if number >= RUNTIME_NUMBERS:
         return from_wire(number, fields)
     if number == PLAIN_NUMBER:
+        if not is_plain(fields):
+            raise MalformedMessageError("a plain value was expected")
         return fields
     if number != RETURNED_NUMBER:
         raise MalformedMessageError(f"message {number} does not travel in an envelope")

@@ -1,4 +1,7 @@
-"""Messages: frozen dataclasses that have a place on the wire.
+"""Messages: dataclasses that have a place on the wire and never change.
+
+That they never change is checked by mypy (``dataclass_transform``) and not at run time: a frozen
+dataclass takes three times as long to make, and messages are made all the time.
 
 ``@message(number)`` declares one. Its number and the order of its fields are the
 wire format: a message travels as its number and the list of its fields, so a field
@@ -18,6 +21,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar, dataclass_transform
 
 from copycat.actors.address import NodeAddress
+from copycat.actors.codec import is_plain
 
 T = TypeVar("T")
 Plain = object
@@ -27,6 +31,7 @@ INTEGER_MAX = 2**64 - 1
 MESSAGES: dict[int, type] = {}
 
 _to_wire: dict[type, Callable[[Any], list[Any]]] = {}
+_has_plain: dict[type, bool] = {}
 _from_wire: dict[type, Callable[[list[Any]], Any]] = {}
 
 
@@ -43,7 +48,7 @@ def message(number: int) -> Callable[[type[T]], type[T]]:
     """
 
     def declare(cls: type[T]) -> type[T]:
-        made = dataclass(frozen=True, slots=True)(cls)
+        made = dataclass(slots=True, unsafe_hash=True)(cls)
         other = MESSAGES.get(number)
         assert other is None or other.__qualname__ == made.__qualname__, (
             f"message number {number} is taken by {other}"
@@ -63,6 +68,21 @@ def is_message(cls: object) -> bool:
 def number_of(value: Any) -> int:
     """The wire number of a message."""
     return typing.cast("int", type(value).__message_number__)
+
+
+def has_plain_fields(cls: type) -> bool:
+    """Whether a message has fields that may hold anything: they are looked into when it leaves."""
+    known = _has_plain.get(cls)
+    if known is None:
+        hints = typing.get_type_hints(cls).values()
+        known = _has_plain[cls] = any(_mentions_plain(hint) for hint in hints)
+    return known
+
+
+def _mentions_plain(hint: Any) -> bool:
+    if hint is Plain or (is_message(hint) and has_plain_fields(hint)):
+        return True
+    return any(_mentions_plain(part) for part in typing.get_args(hint))
 
 
 def to_wire(value: Any) -> list[Any]:
@@ -138,7 +158,7 @@ def _reader(cls: type) -> Callable[[list[Any]], Any]:
 def _check(hint: Any) -> Callable[[Any], Any]:
     """A function that returns a decoded value as a field of this type holds it, or raises."""
     if hint is Plain:
-        return lambda value: value
+        return _plain_value
     if hint is int:
         return _integer
     if hint in (str, bytes, bool, float):
@@ -153,6 +173,12 @@ def _check(hint: Any) -> Callable[[Any], Any]:
         (some,) = [part for part in typing.get_args(hint) if part is not types.NoneType]
         return _optional(_check(some))
     raise AssertionError(f"no message may have a field of type {hint}")
+
+
+def _plain_value(value: Any) -> Any:
+    if not is_plain(value):
+        raise MalformedMessageError("a plain value was expected")
+    return value
 
 
 def _integer(value: Any) -> int:

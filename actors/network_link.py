@@ -34,7 +34,7 @@ PROBES = 3
 UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One connection.
 
     Attributes:
@@ -76,10 +76,15 @@ class Link(asyncio.Protocol):
             HELLO_TIMEOUT_S, self.end, "it did not introduce itself"
         )
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: asyncio fills it and calls ``buffer_updated`` at once, so all
+        links of a node share one."""
+        return self._links.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
         try:
-            for payload in self._reader.feed(data):
+            for payload in self._reader.feed(bytes(self._links.buffer[:nbytes])):
                 if self.ended:
                     return
                 self._take(decode_payload(payload))

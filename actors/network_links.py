@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ACCEPTED_LINKS_MAX = 4096
 CONNECT_TIMEOUT_S = 5.0
+BUFFER_BYTES = 256 * 1024
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 2.0
 PORT_MAX = 65535
@@ -95,11 +96,13 @@ class NetworkLinks:
     Attributes:
         lost: messages that were dropped because there was no link, or it ended before they were
             written.
+        buffer: where links receive; in use only while bytes go from the socket to a link.
     """
 
     def __init__(self, node: "NetworkNode", identity: Identity) -> None:
         self.node = node
         self.lost = 0
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
         self._dials: dict[str, _Dial] = {}
         self._dialled: dict[str, Link] = {}  # by node, of those that are up
         self._accepted: dict[str, Link] = {}  # likewise

@@ -8,7 +8,7 @@ from copycat.protocol.client import Refusal, Refused
 if TYPE_CHECKING:
     from random import Random
 
-SILENCE_FIRST_S = 1.5  # of a server that was asked something, before another one is tried
+SILENCE_FIRST_S = 0.8  # of a server that was asked something, before another one is tried
 SILENCE_LAST_S = 6.0
 NO_LEADER_PATIENCE_S = 1.0  # with a server that knows no leader, before another one is asked
 BACK_OFF_FIRST_S = 0.025  # after a refusal

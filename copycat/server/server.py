@@ -89,6 +89,7 @@ class Server(Actor):
         self.leader: str | None = None  # its name
         self._leader_heard_s = float("-inf")
         self._flushing = False
+        self._applies_after_sync = False
         self._planned_s = float("inf")  # the earliest wake-up that is under way
         self.applier = self.spawn(
             Applier, self.address, self.log, options.catalog, self.progress, self.attachments
@@ -166,12 +167,20 @@ class Server(Actor):
         for connection in self.connections.values():
             self.send(connection, LeaderNews())
 
-    def commit_to(self, index: Index) -> None:
-        """Move the commit index; it never goes back."""
+    def commit_to(self, index: Index, *, after_sync: bool = False) -> None:
+        """Move the commit index; it never goes back.
+
+        Args:
+            index: the new one, if it is one.
+            after_sync: apply when the sync that is due has ended, for the leader waits for that.
+        """
         if index > self.commit_index:
             assert index <= self.log.last_index, "what is committed is in the log"
             self.commit_index = index
-            self.send(self.applier, Advance(index))
+            if after_sync and self.log.durable < self.log.written:
+                self._applies_after_sync = True
+            else:
+                self.send(self.applier, Advance(index))
 
     def flush_soon(self) -> None:
         """Sync and replicate at the end of what has arrived by now."""
@@ -271,6 +280,9 @@ class Server(Actor):
                 break
         self.membership.disk_done()
         self.outbox.release()
+        if self._applies_after_sync:
+            self._applies_after_sync = False
+            self.send(self.applier, Advance(self.commit_index))
         self.step(self.role, Durable())
 
     def flush(self, message: Flush, sender: NodeAddress) -> None:

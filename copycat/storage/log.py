@@ -5,7 +5,7 @@ started after them has ended, which the log learns by ``handle``. There is one s
 all that is appended meanwhile shares the next one.
 
 Invariants: ``durable <= written``; ``synced_index <= last_index``; a place on the disk is written
-once; a segment is removed only when a later one that overrules it is durable, so that its return
+with one content; a segment is removed only when a later one that overrules it is durable, so that its return
 after a crash changes nothing.
 
 How segments are laid out is in ``segment``, what is read back after a crash in ``recovery``.
@@ -84,12 +84,20 @@ class Log:
             self._roll()
 
     def _recovered_unsynced(self) -> list[Segment]:
-        """The recovered segments that may hold anything which is visible but not durable, open."""
+        """The recovered segments that may hold anything which is visible but not durable, open.
+
+        All of that is written again, or a sync that failed before the start would never be made
+        good.
+        """
         unsynced = []
         end = self._index.last_index
         for segment in reversed(self._segments.values()):
             if segment is self._tail or end > self._synced_index:
-                segment.file()
+                if segment.first_index > self._synced_index:
+                    segment.write_again(0)
+                elif end > self._synced_index:
+                    ordinal = self._index.ordinal_of(self._synced_index + 1)
+                    segment.write_again(self._index.position(ordinal) & _OFFSET_MASK)
                 unsynced.append(segment)
             end = segment.first_index - 1
         return unsynced[::-1]

@@ -197,6 +197,21 @@ class Segment:
         self._pending.clear()
         self._pending_bytes = 0
 
+    def write_again(self, offset: int) -> None:
+        """Write what was recovered from ``offset`` on once more, unchanged.
+
+        After a sync has failed the system takes the pages for saved, though they are not: a process
+        that is started anew reads them, and its syncs would skip them.
+
+        Raises:
+            DiskFailedError: the disk refused; every byte is as it was.
+        """
+        content = self._read(offset, self.end - offset)
+        try:
+            self.file().write(offset, content)
+        except OSError as error:
+            raise DiskFailedError(f"write file {self.name}", error) from error
+
     def read(self, offset: int) -> Batch:
         """The batch whose envelope stands at ``offset``, every byte of it checked.
 

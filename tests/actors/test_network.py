@@ -216,7 +216,7 @@ async def test_a_message_that_cannot_travel_comes_back(world: World) -> None:
         seen.say(echo, message)
     seen.say(echo, Note(3, "fits"))
     arrived = [await seen.next() for _ in range(4)]
-    assert [poison.poisonMessage for poison in arrived[:3]] == [unfit[2], unfit[0], unfit[1]]
+    assert [poison.poisonMessage for poison in arrived[:3]] == [unfit[1], unfit[2], unfit[0]]
     assert arrived[3] == Note(3, "fits")
 
 

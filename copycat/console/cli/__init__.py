@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from copycat import __version__
 from copycat.console.cli import failures
 from copycat.console.cli.parameters import DURATION, ENDPOINT
 from copycat.console.cli.settings import TIMEOUT_S, Settings
@@ -90,7 +91,7 @@ def _first_command(words: list[str]) -> int:
     help="How long one operation may take, such as 500ms or 1m30s; 5s if not given.",
 )
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
-@click.version_option(package_name="copycat", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def main(
     context: click.Context, endpoints: tuple[str, ...], timeout_s: float, *, debug: bool

@@ -85,11 +85,15 @@ def lines(health: "Health") -> list[str]:
         f"{health.verdict}: {leader}{term}, {reached}",
         *["  ".join(_aligned(row, widths)).rstrip() for row in rows],
         *[
-            printable(f"{member.id}: {member.reason}  ({member.endpoint})")
+            printable(f"{_place(member)}: {member.reason}")
             for member in health.members
             if member.status is None
         ],
     ]
+
+
+def _place(member: "Member") -> str:
+    return member.id if member.id == member.endpoint else f"{member.id} at {member.endpoint}"
 
 
 def _row(member: "Member", leader: str | None) -> list[str]:

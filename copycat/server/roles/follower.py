@@ -153,7 +153,7 @@ class Follower(Role):
             return
         if message.batches:
             server.flush_soon()
-        server.commit_to(min(message.commit_index, match_index))
+        server.commit_to(min(message.commit_index, match_index), after_sync=True)
         reply = AppendEntriesReply(
             message.term, True, match_index, message.round, server.serves_clients
         )
