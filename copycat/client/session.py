@@ -72,6 +72,7 @@ NONCE_BYTES = 16
 CLOSE_TIMEOUT_S = 1.0
 CLOSE_AGAIN_S = 0.25
 WAKE_SOONEST_S = 0.001
+BUSY_WAKE_S = 0.05  # shorter than all that sending and answers make due
 
 
 class ClientSession(Actor):
@@ -350,6 +351,7 @@ class ClientSession(Actor):
         elif waits and self._resend_at_s == inf:
             self._resend_at_s = now_s + self._patience.back_off_s()
         self._go_on(now_s)
+        self._plan(now_s)
 
     # The life of the session.
 
@@ -395,16 +397,17 @@ class ClientSession(Actor):
         self.send(connection, message)
 
     def _go_on(self, now_s: float) -> None:
-        """Send what waits, unless a refusal asks for patience."""
-        if (
-            self._attachment.connection is not None
-            and self._resend_at_s == inf
-            and not self._closing
-        ):
+        """Send what waits, unless a refusal asks for patience.
+
+        In busy times a wake-up is always near, and it plans for whatever this has made due.
+        """
+        ready = self._attachment.connection is not None and self._resend_at_s == inf
+        if ready and not self._closing:
             self._commands.send_waiting(now_s, self.session, self._events.index)
             self._queries.send_waiting(now_s, self.session, self._index)
             self._openings.send_waiting(now_s, self.session)
-        self._plan(now_s)
+        if self._wake_s > now_s + BUSY_WAKE_S or self._deadlines.next_s < self._wake_s:
+            self._plan(now_s)
 
     # Time.
 
@@ -427,6 +430,7 @@ class ClientSession(Actor):
         if self._attachment.connection is not None:
             self._say_what_is_due(now_s)
         self._go_on(now_s)
+        self._plan(now_s)
 
     def _say_what_is_due(self, now_s: float) -> None:
         if self._closing:
@@ -469,6 +473,8 @@ class ClientSession(Actor):
             if self._resend_at_s == inf:
                 retries = (self._commands, self._queries, self._openings)
                 due_s = min(due_s, *[each.retry_at_s for each in retries])
+        if self._commands.are_unanswered:
+            due_s = min(due_s, now_s + BUSY_WAKE_S)
         if due_s < self._wake_s:
             self._wake_s = due_s
             self.wake_after(max(due_s - now_s, WAKE_SOONEST_S))
