@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from copycat.actors.network_links import NetworkLinks
 
 HELLO_TIMEOUT_S = 5.0  # from connecting to the other node's Hello
-WRITE_BUFFER_BYTES_MAX = 16 * 1024 * 1024  # of what the other node has not read yet
+WRITE_BUFFER_BYTES_MAX = 32 * 1024 * 1024  # of what the other node has not read yet
 REASON_MAX = 300  # characters of a reason that the other node gives
 PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is there
 PROBE_EVERY_S = 5

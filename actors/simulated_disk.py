@@ -261,6 +261,15 @@ class SimulatedDisk:
         assert self._loop is not None, "without a node nothing ends by itself"
         self._stalled_until_s = max(self._stalled_until_s, self._loop.time() + duration_s)
 
+    def repair(self) -> None:
+        """Undo every fault that lasts. What was lost stays lost, and what has failed already ends
+        as a failure."""
+        self.latency_factor = 1.0
+        self.capacity_bytes = None
+        self.write_error = self.read_error = None
+        self.lose_syncs = False
+        self._sync_errors.clear()
+
     def flip_bit(self, name: str, offset: int | None = None) -> int:
         """Turn one bit of a file over, for readers and for good; returns the offset of its byte.
 

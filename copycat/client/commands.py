@@ -31,7 +31,7 @@ from copycat.errors import OutcomeUnknown
 from copycat.protocol.client import CommandsReply, SubmitCommands
 from copycat.types import Index, SessionId
 
-BATCHES_IN_FLIGHT_MAX = 32
+BATCHES_IN_FLIGHT_MAX = 8  # times the largest answer is less than a link buffers
 RETRY_FIRST_S = 1.0  # without a refusal or an answer; the link may have lost either
 RETRY_LAST_S = 5.0
 

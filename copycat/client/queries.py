@@ -23,7 +23,7 @@ from copycat.errors import TooLarge
 from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
 from copycat.types import Index, SessionId
 
-BATCHES_IN_FLIGHT_MAX = 32
+BATCHES_IN_FLIGHT_MAX = 8  # times the largest answer is less than a link buffers
 
 
 class QueryBatch(Batch):

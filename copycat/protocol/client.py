@@ -15,7 +15,7 @@ SERVER = 1
 
 COMMANDS_PER_BATCH_MAX = 512
 OPERATIONS_BYTES_MAX = 256 * 1024  # a single larger command travels alone
-RESULTS_BYTES_MAX = 4 << 20  # of the answers to one batch together
+RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one largest value fits
 
 ANSWER_TOO_LARGE = "AnswerTooLarge"
 """The kind of a failure that means: it was carried out, but its answer cannot be sent."""

@@ -128,7 +128,7 @@ def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
 
 def _shortened(values: list[Any], failures: list[Failure]) -> bytes:
     """Answers that fit: those that do not are replaced, the same on every server."""
-    room_bytes = RESULTS_BYTES_MAX // 2  # the rest is for failures and small answers
+    room_bytes = RESULTS_BYTES_MAX - (128 << 10)  # the rest is for failures
     for offset, value in enumerate(values):
         size_bytes = len(encode(value))
         if size_bytes > room_bytes:

@@ -14,7 +14,8 @@ class Peer:
         server_id: 0 until it has said it.
         address: the well-known address of its Server.
         offers: the types of resources it knows, as it last said; None while it has not.
-        connected: whether there is a link to it, made by either side.
+        links: the links to it that are up, by the endpoint dialled ("" when it dialled) and its
+            incarnation; each side makes one.
     """
 
     def __init__(self, name: str, endpoint: str) -> None:
@@ -23,12 +24,12 @@ class Peer:
         self.server_id = 0
         self.address = NodeAddress.well_known(name, SERVER)
         self.offers: tuple[str, ...] | None = None
-        self.links = 0
+        self.links: dict[tuple[str, int], None] = {}
 
     @property
     def connected(self) -> bool:
         """Whether something can be sent to it at all."""
-        return self.links > 0
+        return bool(self.links)
 
 
 class Following:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX = 512 * 1024
 REQUESTS_IN_FLIGHT_MAX = 32
+BYTES_IN_FLIGHT_MAX = 4 << 20  # far below what a link buffers before it gives up
 PATIENCE_HEARTBEATS = 6  # without an answer for this long, what was sent counts as lost
 
 
@@ -48,7 +49,8 @@ class Replicator(Actor):
         self._term: Term = server.ballot.term
         self._next_index: Index = server.log.last_index + 1
         self._probing = True
-        self._in_flight: deque[Index] = deque()  # the last index of each request with batches
+        self._in_flight: deque[tuple[Index, int]] = deque()  # last index and bytes of a request
+        self._in_flight_bytes = 0
         self._asked_s = float("-inf")  # when the oldest unanswered request left
         self._sent_s = float("-inf")
         self._sent_round = 0
@@ -63,7 +65,11 @@ class Replicator(Actor):
         sent = False
         log = self._server.log
         window = 1 if self._probing else REQUESTS_IN_FLIGHT_MAX
-        while self._next_index <= log.last_index and len(self._in_flight) < window:
+        while (
+            self._next_index <= log.last_index
+            and len(self._in_flight) < window
+            and self._in_flight_bytes < BYTES_IN_FLIGHT_MAX
+        ):
             self._send(now_s, log.batches_from(self._next_index, REQUEST_BYTES_MAX))
             sent = True
         if not sent and (
@@ -102,8 +108,8 @@ class Replicator(Actor):
     def _accepted(self, match_index: Index) -> None:
         following, in_flight = self._following, self._in_flight
         following.match_index = max(following.match_index, match_index)
-        while in_flight and in_flight[0] <= match_index:
-            in_flight.popleft()
+        while in_flight and in_flight[0][0] <= match_index:
+            self._in_flight_bytes -= in_flight.popleft()[1]
         self._asked_s = self._server.now_s()
         self._probing = False
         self._next_index = max(self._next_index, following.match_index + 1)
@@ -127,12 +133,15 @@ class Replicator(Actor):
             if not self._in_flight:
                 self._asked_s = now_s
             self._next_index = batches[-1].last_index + 1
-            self._in_flight.append(self._next_index - 1)
+            size_bytes = sum(len(batch.record) for batch in batches)
+            self._in_flight.append((self._next_index - 1, size_bytes))
+            self._in_flight_bytes += size_bytes
         self.send(self._peer.address, request)
 
     def _probe_again(self) -> None:
         self._probing = True
         self._in_flight.clear()
+        self._in_flight_bytes = 0
         self._next_index = self._following.match_index + 1
 
     @property

@@ -312,7 +312,7 @@ class Server(Actor):
         if peer is None:
             self.membership.stranger_connected(message)
         elif self.membership.peer_connected(peer, message):
-            peer.links += 1
+            peer.links[message.endpoint, message.incarnation] = None
             peer.offers = message.offers
             self.step(self.role, PeerLinked(peer.name))
 
@@ -325,7 +325,7 @@ class Server(Actor):
                 self.attachments.drop(connection)
                 self.end(connection)
             return
-        peer.links = max(0, peer.links - 1)
+        peer.links.pop((message.endpoint, message.incarnation), None)
         if message.node == self.leader and self.role_title != Leader.title:
             self._leader_heard_s = float("-inf")
             self.step(self.role, LeaderLost())

@@ -10,6 +10,7 @@ from copycat.protocol.raft import Propose
 from copycat.types import SessionId
 
 WAITING_PER_SESSION_MAX = 64
+FORGOTTEN_MAX = 1024  # sessions that ended and are still in the leader's table
 EARLY_MAX = 4096  # requests a new leader keeps until it may serve
 
 
@@ -49,6 +50,8 @@ class Sequencer:
             ready.append(following)
             appended += following.count
         self._appended[session] = appended
+        if len(self._appended) > 2 * len(self._applied) + FORGOTTEN_MAX:
+            self._appended = {s: n for s, n in self._appended.items() if s in self._applied}
         return ready
 
     def waiting(self) -> list[tuple[Propose, NodeAddress]]:

@@ -16,6 +16,7 @@ them after every event; see ``monitors``.
 """
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from copycat.actors.environment import Identity
@@ -39,6 +40,8 @@ T = TypeVar("T")
 SEGMENT_BYTES = 64 << 10
 """Small, so that a short story rolls the log over many times."""
 
+RESTART_AFTER_S = 0.1
+
 CATALOG = Catalog(
     {"counter": CounterMachine, "lock": LockMachine, "map": MapMachine, "topic": TopicMachine}
 )
@@ -57,6 +60,7 @@ class SimulatedCluster:
         disks: the disk of each server, which outlives its crashes.
         monitors: what checks the servers after every event; None when it was not wanted.
         disk_failures: how many servers have stopped because their disk failed.
+        restarts_failed: whether these are started again after a while, as a supervisor does it.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class SimulatedCluster:
         self.peers = {f"n{place}": f"n{place}:7401" for place in range(1, servers + 1)}
         self.disks = {name: simulation.disk(name) for name in self.peers}
         self.disk_failures = 0
+        self.restarts_failed = False
         self._options = {"segment_bytes": SEGMENT_BYTES, **options, "catalog": catalog}
         self._clients = 0
         self.monitors = Monitors(self) if monitored else None
@@ -140,7 +145,7 @@ class SimulatedCluster:
             node = self.simulation.node(
                 Identity(name), endpoint=self.peers[name], disk=self.disks[name]
             )
-            node.on_failure = self._failed
+            node.on_failure = partial(self._failed, name)
             try:
                 node.spawn(Server, self.options(name), serial=SERVER)
             except BaseException:
@@ -194,11 +199,17 @@ class SimulatedCluster:
         """Undo all cuts."""
         self.simulation.network.heal()
 
-    def _failed(self, error: BaseException) -> None:
-        if isinstance(error, DiskFailedError):
-            self.disk_failures += 1
-        else:
+    def _failed(self, name: str, error: BaseException) -> None:
+        if not isinstance(error, DiskFailedError):
             self.simulation.fail(error)
+            return
+        self.disk_failures += 1
+        if self.restarts_failed:
+            self.simulation.loop.call_later(RESTART_AFTER_S, self._restart_failed, name)
+
+    def _restart_failed(self, name: str) -> None:
+        if not self.is_running(name):
+            self.start(name)
 
     # Clients, and time.
 

@@ -17,6 +17,8 @@ PAUSE_MAX_S = 1.5
 CLOCK_DRIFT_MAX = 0.05
 WALL_JUMP_MAX_S = 3600.0
 STALL_MAX_S = 1.0
+MENDING = 0.5
+"""How often servers are restarted or cuts are healed, instead of anything new being broken."""
 
 
 class FaultDriver:
@@ -32,16 +34,15 @@ class FaultDriver:
     def __init__(self, cluster: SimulatedCluster, chance: random.Random) -> None:
         self._cluster = cluster
         self._chance = chance
+        self._mends = (self._restart, self._heal)
         every: dict[str, Callable[[], str | None]] = {
             "crash": self._crash,
             "crash leader": self._crash_leader,
             "crash all": self._crash_all,
             "kill": self._kill,
-            "restart": self._restart,
             "partition": self._partition,
             "isolate leader": self._isolate_leader,
             "one way": self._cut_one_way,
-            "heal": self._heal,
             "network": self._change_network,
             "reset": self._reset,
             "pause": self._pause,
@@ -49,12 +50,7 @@ class FaultDriver:
             "slow disk": self._slow_disk,
             "failed sync": self._fail_sync,
         }
-        always = ("restart", "heal")
-        self.kinds = {
-            name: fault
-            for name, fault in every.items()
-            if name in always or chance.random() < 0.5
-        }
+        self.kinds = {name: fault for name, fault in every.items() if chance.random() < 0.5}
         self.doubles = chance.random() < 0.25
         self.done = dict.fromkeys(self.kinds, 0)
         self._pace_s = chance.choice((0.1, 0.3, 1.0))
@@ -68,11 +64,14 @@ class FaultDriver:
             self.step()
 
     def step(self) -> None:
-        """Do one thing."""
-        name = self._chance.choice(list(self.kinds))
-        what = self.kinds[name]()
+        """Do one thing, harmful or not."""
+        if not self.kinds or self._chance.random() < MENDING:
+            what = self._chance.choice(self._mends)()
+        else:
+            name = self._chance.choice(list(self.kinds))
+            what = self.kinds[name]()
+            self.done[name] += what is not None
         if what is not None:
-            self.done[name] += 1
             self._tell(what)
 
     def repair(self) -> None:
@@ -82,9 +81,10 @@ class FaultDriver:
         simulation.faults = NetworkFaults.none()
         cluster.heal()
         for disk in cluster.disks.values():
-            disk.latency_factor = 1.0
+            disk.repair()
         for name in cluster.running:
             cluster.node(name).clock.rate = 1.0
+        cluster.restarts_failed = True
         cluster.start()
         self._tell("repairs everything")
 

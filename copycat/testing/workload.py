@@ -91,9 +91,16 @@ class Workload:
         tasks.append(asyncio.create_task(self._come_and_go(), name="visitors"))
         await until()
         self.stopping = True
-        async with asyncio.timeout(end_s):
-            for task in tasks:
-                await task
+        limit = asyncio.get_running_loop().call_later(end_s, self._too_late, end_s)
+        for task in tasks:
+            await task
+        limit.cancel()
+
+    def _too_late(self, end_s: float) -> None:
+        raise self._violated(
+            "Progress: when the faults have ended, every call ends",
+            f"{end_s:g} s later {self.cluster.simulation.loop.describe_tasks()}",
+        )
 
     async def _live(
         self, role: Callable[[AsyncClient], Coroutine[Any, Any, None]], place: int

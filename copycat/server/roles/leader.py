@@ -60,6 +60,7 @@ class Leader(Role):
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
         assert server.ballot.voted_for == server.identity.server_id, "a leader voted for itself"
+        assert server.ballot.durable == server.ballot.written, "votes come when the term is durable"
         self._term = server.ballot.term
         self._began_s = self._ticked_s = server.now_s()
         self._log_time_base_us = server.log.last_log_time_us
