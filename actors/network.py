@@ -7,6 +7,7 @@ to one node leave in one write; what the disk was asked to sync is synced after 
 import asyncio
 import random
 import secrets
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,3 +190,15 @@ class NetworkNode(Node):
         self.links.close()
         if self._disk is not None:
             self._disk.close()
+
+
+def free_ports(count: int, host: str) -> list[int]:
+    """Ports that are free on a host now, each only once; somebody else may take them meanwhile."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((host, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

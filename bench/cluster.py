@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from bench.driver import PROBES_END_S
 from bench.measuring import clock
-from bench.processes import HOST, DriverProcess, Processes, free_ports
+from bench.processes import HOST, DriverProcess, Processes
+from copycat.actors.network import free_ports
 
 SERVERS = 3
 READY_S = 30.0
@@ -86,7 +87,7 @@ class ServersAndClients(Cluster):
     def __init__(self, processes: Processes) -> None:
         super().__init__(processes)
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
-        self.ports = free_ports(SERVERS * self.ports_per_server)
+        self.ports = free_ports(SERVERS * self.ports_per_server, HOST)
         self.endpoints = {f"n{n + 1}": f"{HOST}:{self.ports[n]}" for n in range(SERVERS)}
         self._clients = [
             DriverProcess(processes, f"client-{n}", [self.module, *self.endpoints.values()])

@@ -5,7 +5,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -129,18 +128,6 @@ class DriverProcess:
         line, _, rest = bytes(self._read).partition(b"\n")
         self._read = bytearray(rest)
         return line
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def end_as_if_interrupted() -> None:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from bench import driver
 from bench.cluster import CONNECT_S, LOST_IN_S, READY_S, SERVERS, Cluster
 from bench.measuring import Meter, Samples, Span, clock, key_of, value_of
-from bench.processes import HOST, DriverProcess, Processes, free_ports
+from bench.processes import HOST, DriverProcess, Processes
+from copycat.actors.network import free_ports
 
 CALL_S = 20.0
 POLL_S = 0.001
@@ -32,7 +33,7 @@ class PySyncObjCluster(Cluster):
 
     def __init__(self, processes: Processes) -> None:
         super().__init__(processes)
-        self.endpoints = [f"{HOST}:{port}" for port in free_ports(SERVERS)]
+        self.endpoints = [f"{HOST}:{port}" for port in free_ports(SERVERS, HOST)]
         self._nodes: dict[str, DriverProcess] = {}
         self._leader = ""
 

@@ -6,13 +6,13 @@ interpreter with your program, so it is for trying things out and not for load.
 
 import asyncio
 import shutil
-import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from copycat.actors.network import free_ports
 from copycat.actors.network_thread import NetworkThread
 from copycat.client.blocking import Client
 from copycat.errors import InvalidArgument
@@ -42,7 +42,7 @@ class LocalCluster:
         self._catalog = installed_catalog(types)
         self._temporary = directory is None
         self._directory = directory or Path(tempfile.mkdtemp(prefix="copycat-"))
-        ports = _free_ports(nodes)
+        ports = free_ports(nodes, HOST)
         self._peers = {f"n{place}": f"{HOST}:{port}" for place, port in enumerate(ports, 1)}
         self._thread = NetworkThread("copycat-local")
         self._hosts: dict[str, ServerHost] = {}
@@ -165,15 +165,3 @@ def local(
         directory: where the servers keep their files; None: a temporary place, removed at the end.
     """
     return LocalCluster(nodes, types, directory)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

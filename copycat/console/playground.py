@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from copycat.actors.network import free_ports
 from copycat.client.status import Inquiry
 from copycat.console.health import health_of
 from copycat.errors import CopycatError
@@ -119,7 +119,7 @@ class Playground:
                     " remove it with `copycat cluster down --wipe`"
                 )
             if not any(each.is_running() for each in processes):
-                ports = _free_ports(servers)
+                ports = free_ports(servers, HOST)
                 processes = [Process(f"n{n}", f"{HOST}:{port}") for n, port in enumerate(ports, 1)]
             return self._start_missing(processes)
 
@@ -283,15 +283,3 @@ def _wait_for_end(processes: list[Process], timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -1,5 +1,6 @@
 """Operations of a batch find their resources: decoding, routing in runs, and one encoded answer."""
 
+from collections.abc import Callable
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
@@ -29,26 +30,15 @@ class Router:
 
     def apply(self, batch: Batch, effects: list[Any]) -> tuple[bytes, tuple[ResourceId, ...]]:
         """Apply a batch of commands; returns the encoded results and the resources it was for."""
+
+        def step(start: int, run: list[list[Any]]) -> ApplyOperations:
+            index = batch.base_index + start
+            return ApplyOperations(index, batch.log_time_us, batch.session, run, effects)
+
         operations = _decoded(batch.operations, batch.count)
         if operations is None:
             return _all_failed(batch.count, UNDECODABLE), ()
-        values: list[Any] = []
-        failures: list[Failure] = []
-        touched: dict[ResourceId, None] = {}
-        for start, end, resource in _runs(operations):
-            run = operations if end - start == batch.count else operations[start:end]
-            target = self.resources.get(resource)
-            if target is None:
-                values += [None] * len(run)
-                failures += [(offset, *UNKNOWN_RESOURCE) for offset in range(start, end)]
-                continue
-            touched[resource] = None
-            step = ApplyOperations(
-                batch.base_index + start, batch.log_time_us, batch.session, run, effects
-            )
-            run_values, run_failures = self._applier.step(target, step)
-            values += run_values
-            failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
+        values, failures, touched = self._route(operations, step)
         results = _encoded(values, failures)
         if len(results) > RESULTS_BYTES_MAX:
             results = _shortened(values, failures)
@@ -59,22 +49,33 @@ class Router:
         operations = _decoded(operations_bytes, count)
         if operations is None:
             return _all_failed(count, UNDECODABLE)
+        values, failures, _ = self._route(operations, lambda _, run: AnswerQueries(run))
+        results = _encoded(values, failures)
+        if len(results) <= RESULTS_BYTES_MAX:
+            return results
+        return None if count > 1 else _all_failed(1, TOO_LARGE)
+
+    def _route(
+        self,
+        operations: list[list[Any]],
+        step_for: Callable[[int, list[list[Any]]], Any],
+    ) -> tuple[list[Any], list[Failure], dict[ResourceId, None]]:
+        """Have each resource take its runs of operations, in order."""
         values: list[Any] = []
         failures: list[Failure] = []
+        touched: dict[ResourceId, None] = {}
         for start, end, resource in _runs(operations):
-            run = operations if end - start == count else operations[start:end]
+            run = operations if end - start == len(operations) else operations[start:end]
             target = self.resources.get(resource)
             if target is None:
                 values += [None] * len(run)
                 failures += [(offset, *UNKNOWN_RESOURCE) for offset in range(start, end)]
                 continue
-            run_values, run_failures = self._applier.step(target, AnswerQueries(run))
+            touched[resource] = None
+            run_values, run_failures = self._applier.step(target, step_for(start, run))
             values += run_values
             failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
-        results = _encoded(values, failures)
-        if len(results) <= RESULTS_BYTES_MAX:
-            return results
-        return None if count > 1 else _all_failed(1, TOO_LARGE)
+        return values, failures, touched
 
 
 def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:

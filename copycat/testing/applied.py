@@ -138,8 +138,7 @@ class Applied:
         if token < last:
             raise self._story.violated(
                 "Locks: every grant has a larger token than all before",
-                f"on {following.name} lock {resource} is granted under token {token}, after"
-                f" {last}",
+                f"on {following.name} lock {resource} is granted under token {token}, after {last}",
             )
         following.tokens[resource] = token
 

@@ -233,9 +233,7 @@ class Monitors:
         self._check_votes(watched, term)
         self.ledger.check_leader(watched.name, term, watched.log)
         watched.leads_in = term
-        watched.following = [
-            (name, following, 0) for name, following in server.following().items()
-        ]
+        watched.following = [(name, following, 0) for name, following in server.following().items()]
 
     def _check_votes(self, watched: Watched, term: Term) -> None:
         elected = watched.server.identity.server_id

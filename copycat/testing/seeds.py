@@ -1,8 +1,8 @@
 """One seed, one world: a cluster with clients, harm for a while, repair, and then the reckoning.
 
-    >>> report = run_seed(17)  # doctest: +SKIP
-    >>> report.trace_hash == run_seed(17).trace_hash  # doctest: +SKIP
-    True
+>>> report = run_seed(17)  # doctest: +SKIP
+>>> report.trace_hash == run_seed(17).trace_hash  # doctest: +SKIP
+True
 """
 
 from dataclasses import dataclass

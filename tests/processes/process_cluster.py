@@ -1,12 +1,13 @@
 """Three ``copycat serve`` processes on loopback, to be killed by tests."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
+
+from copycat.actors.network import free_ports
 
 HOST = "127.0.0.1"
 
@@ -16,7 +17,7 @@ class ProcessCluster:
 
     def __init__(self, directory: Path, servers: int = 3) -> None:
         self.directory = directory
-        ports = free_ports(servers)
+        ports = free_ports(servers, HOST)
         self.peers = {f"n{place}": f"{HOST}:{port}" for place, port in enumerate(ports, 1)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -63,18 +64,6 @@ class ProcessCluster:
             process.send_signal(signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def now_s() -> float:
