@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("actors", "copycat", "resources")
-ALL = (*SHIPPED, "bench", "examples", "tests")
+ALL = (*SHIPPED, "bench", "examples", "tests", "tools")
 
 
 def sources(*folders: str) -> Iterator[tuple[str, str]]:

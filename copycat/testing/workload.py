@@ -234,11 +234,15 @@ class Workload:
         """Publishes to everybody, and listens."""
         news = await client.open(AsyncDistributedTopic[int], "news")
         self._listeners.append((client, _Listener(self, client, news._resource)))
-        async with news.subscribe():
-            while not self.stopping:
-                await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
-                await self._pause()
-            await news.publish(-1)
+        happened = None
+        while not happened:  # a session may be lost while it subscribes
+            subscription = news.subscribe()
+            happened, _ = await self._ended(subscription.__aenter__())
+        while not self.stopping:
+            await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
+            await self._pause()
+        await subscription.__aexit__(None, None, None)
+        await self._ended(news.publish(-1))
 
     async def _come_and_go(self) -> None:
         """Clients who stay for one call, and close properly or crash with the lock in hand."""

@@ -1,0 +1,165 @@
+"""What disks do to a server: it stops with one line, the others go on, nothing is lost."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from copycat import Client, NotApplied, OutcomeUnknown
+from copycat.resources import DistributedCounter, DistributedMap
+from process_cluster import WAIT_S, ProcessCluster, now_s, until
+
+INCREMENTS = 40
+SYNCS = 60  # before the disk fails: the cluster is founded and at work by then
+FULL_BYTES = 14 << 20  # room for one segment of the log, not for the next
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
+    """Three servers for one test."""
+    with ProcessCluster(tmp_path) as cluster:
+        yield cluster
+
+
+def count(cluster: ProcessCluster, times: int) -> int:
+    """Increment one by one, so that each stands in a record of its own. Returns the count."""
+    with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
+        counter = client.open(DistributedCounter, "hits")
+        return [counter.increment() for _ in range(times)][-1]
+
+
+def counted(cluster: ProcessCluster) -> int:
+    """The count, as a majority knows it."""
+    with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
+        return client.open(DistributedCounter, "hits").value()
+
+
+def log_of(cluster: ProcessCluster, name: str) -> tuple[Path, int]:
+    """The only file of a server's log, and where what was written ends."""
+    (file,) = (cluster.directory / name).glob("log-*")
+    return file, len(file.read_bytes().rstrip(b"\0"))
+
+
+def change(file: Path, offset: int, content: bytes) -> None:
+    """Put other bytes into a file."""
+    with file.open("r+b") as opened:
+        opened.seek(offset)
+        opened.write(content)
+
+
+def test_a_damaged_record_that_was_synced_is_refused(cluster: ProcessCluster) -> None:
+    """One flipped byte: serve exits with 1 and names file and offset; the others go on."""
+    assert count(cluster, INCREMENTS) == INCREMENTS
+    victim = cluster.others(cluster.leader())[0]
+    cluster.kill(victim)
+    file, end = log_of(cluster, victim)
+    before = file.read_bytes()
+    damaged = bytes([before[end // 2] ^ 0x10])
+    change(file, end // 2, damaged)
+    cluster.start(victim)
+    assert cluster.ended(victim) == 1
+    told = cluster.last_words(victim)
+    assert told.startswith(f"copycat: the log is damaged in file {file.name} at byte ")
+    offset = int(told.partition("at byte ")[2].split()[0])
+    assert 0 <= end // 2 - offset < 1000
+    assert file.read_bytes() == before[: end // 2] + damaged + before[end // 2 + 1 :]
+    assert count(cluster, 1) == INCREMENTS + 1
+
+
+@pytest.mark.parametrize("garbled", [b"\0", b"\xa5"])
+def test_a_torn_tail_is_cut_and_caught_up(cluster: ProcessCluster, garbled: bytes) -> None:
+    """The end of the log is garbage: the server starts without it, and fetches what it lacks."""
+    count(cluster, INCREMENTS)
+    victim, third = cluster.others(cluster.leader())
+    cluster.kill(victim)
+    file, end = log_of(cluster, victim)
+    change(file, end - 9, 9 * garbled)
+    cluster.start(victim)
+    assert count(cluster, 1) == INCREMENTS + 1
+    cluster.kill(third)
+    # Nobody has a majority without the one that was torn.
+    assert count(cluster, 1) == INCREMENTS + 2
+    assert "Traceback" not in cluster.errors(victim)
+
+
+def test_a_failed_sync_stops_one_server(tmp_path: Path) -> None:
+    """It says so and exits with 1, loses nothing that was acknowledged, and starts again."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is missing: apt-get install strace")
+    cluster = ProcessCluster(tmp_path)
+    # Who has the first name stands for election first, so most often it is a leader that fails.
+    victim, *others = cluster.peers
+    fails = f"inject=fdatasync:error=EIO:when={SYNCS}"
+    strace = ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null"]
+    with cluster:
+        for name in cluster.peers:
+            cluster.kill(name)
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        cluster.start(victim, *strace, "-e", "trace=fdatasync", "-e", fails)
+        for name in others:
+            cluster.start(name)
+        acknowledged = unknown = 0
+        end_s = now_s() + WAIT_S
+        with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
+            counter = client.open(DistributedCounter, "hits")
+            while cluster.processes[victim].poll() is None or acknowledged < 2 * SYNCS:
+                assert now_s() < end_s, "the server outlives a failed sync, or the others stop"
+                try:
+                    counter.increment()
+                    acknowledged += 1
+                except NotApplied:
+                    continue
+                except OutcomeUnknown:
+                    unknown += 1
+        assert cluster.ended(victim) == 1
+        told = cluster.last_words(victim)
+        assert told.startswith("copycat: the disk failed to sync")
+        assert "Input/output error" in told
+        cluster.start(victim)
+        cluster.kill(others[0])
+        assert acknowledged <= counted(cluster) <= acknowledged + unknown
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with little room."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_BYTES},mode=0700", "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted: run the tests as root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_stops_one_server(tmp_path: Path, small_disk: Path) -> None:
+    """The cluster goes on without it; with more room it starts again with all it had."""
+    cluster = ProcessCluster(tmp_path)
+    victim, other, _ = cluster.peers
+    (tmp_path / victim).symlink_to(small_disk)
+    with cluster:
+        written = 0
+        with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
+            files = client.open(DistributedMap, "files")
+            end_s = now_s() + WAIT_S
+            while cluster.processes[victim].poll() is None:
+                assert now_s() < end_s, "the disk does not fill"
+                files[written] = bytes(250_000)
+                written += 1
+            assert cluster.ended(victim) == 1
+            told = cluster.last_words(victim)
+            assert told.startswith("copycat: the disk failed to")
+            assert "No space left on device" in told
+            files[written] = b"the others go on"
+            remount = ["mount", "-o", f"remount,size={16 * FULL_BYTES}", str(small_disk)]
+            subprocess.run(remount, check=True)
+            cluster.start(victim)
+            until(lambda: victim in cluster.statuses(), "it serves again")
+            cluster.kill(other)
+            # Nobody has a majority without the one that was full.
+            assert files[written] == b"the others go on"
+            assert len(files) == written + 1
+        cluster.kill(victim)

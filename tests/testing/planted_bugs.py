@@ -1,0 +1,269 @@
+"""Bugs to be caught: each is one that implementations of Raft have had, planted into ours."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from copycat.actors.simulated_disk import SimulatedDisk
+from copycat.protocol.raft import AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply
+from copycat.resources.lock import LockMachine
+from copycat.server.applier import Applier
+from copycat.server.outbox import Outbox
+from copycat.server.progress import Progress
+from copycat.server.replicator import Replicator
+from copycat.server.roles.follower import Follower
+from copycat.server.roles.leader import Leader
+from copycat.server.server import Server
+from copycat.server.session import Session
+from copycat.storage.ballot import Ballot
+
+
+@dataclass(frozen=True)
+class PlantedBug:
+    """A bug, and the rule whose monitor must notice it within so many seeds."""
+
+    name: str
+    rule: str
+    seeds: int
+    plant: Callable[[], AbstractContextManager[Any]]
+
+
+def votes_for_everybody() -> AbstractContextManager[Any]:
+    def vote(ballot: Ballot, server_id: int) -> None:
+        ballot.voted_for = server_id
+        ballot.written += 1
+
+    def request_vote(role: Follower, message: RequestVote, sender: Any) -> None:
+        server = role.server
+        granted = message.term == server.ballot.term and server.is_up_to_date(
+            message.last_term, message.last_index
+        )
+        if granted:
+            server.ballot.vote(message.candidate)
+            server.ballot.start_sync(server.address)
+        role._answer_vote(message, sender, granted=granted)
+
+    return together(
+        patch.object(Ballot, "vote", vote), patch.object(Follower, "request_vote", request_vote)
+    )
+
+
+def forgets_its_vote() -> AbstractContextManager[Any]:
+    content = Ballot._content
+
+    def without_vote(ballot: Ballot) -> bytes:
+        voted_for, ballot.voted_for = ballot.voted_for, 0
+        try:
+            return content(ballot)
+        finally:
+            ballot.voted_for = voted_for
+
+    return patch.object(Ballot, "_content", without_vote)
+
+
+def syncs_nothing() -> AbstractContextManager[Any]:
+    made = SimulatedDisk.__init__
+
+    def lying(disk: SimulatedDisk, *arguments: Any, **options: Any) -> None:
+        made(disk, *arguments, **options)
+        disk.lose_syncs = True
+
+    return patch.object(SimulatedDisk, "__init__", lying)
+
+
+def speaks_before_it_is_durable() -> AbstractContextManager[Any]:
+    def send(outbox: Outbox, sender: Any, target: Any, message: Any) -> None:
+        sender.send(target, message)
+
+    return patch.object(Outbox, "send", send)
+
+
+def votes_before_it_is_durable() -> AbstractContextManager[Any]:
+    send = Outbox.send
+
+    def send_votes(outbox: Outbox, sender: Any, target: Any, message: Any) -> None:
+        if type(message) is RequestVoteReply:
+            sender.send(target, message)
+        else:
+            send(outbox, sender, target, message)
+
+    return patch.object(Outbox, "send", send_votes)
+
+
+def counts_its_own_unsynced_log() -> AbstractContextManager[Any]:
+    def advance(role: Leader) -> None:
+        server = role.server
+        matches = sorted(
+            [f.match_index for f in role._following.values()] + [server.log.last_index]
+        )
+        index = matches[-server.options.majority]
+        if index > server.commit_index and server.log.term_at(index) == role._term:
+            server.commit_to(index)
+
+    return patch.object(Leader, "_advance_commit_index", advance)
+
+
+def counts_copies_of_earlier_terms() -> AbstractContextManager[Any]:
+    def advance(role: Leader) -> None:
+        server = role.server
+        matches = sorted(
+            [f.match_index for f in role._following.values()] + [server.log.synced_index]
+        )
+        index = matches[-server.options.majority]
+        if index > server.commit_index:
+            server.commit_to(index)
+
+    return patch.object(Leader, "_advance_commit_index", advance)
+
+
+def commits_beyond_what_was_verified() -> AbstractContextManager[Any]:
+    append_entries = Follower.append_entries
+
+    def commit_all(role: Follower, message: AppendEntries, sender: Any) -> None:
+        server = role.server
+        commit_to = server.commit_to
+
+        def commit(index: int) -> None:
+            commit_to(max(index, min(message.commit_index, server.log.last_index)))
+
+        with patch.object(server, "commit_to", commit):
+            append_entries(role, message, sender)
+
+    return patch.object(Follower, "append_entries", commit_all)
+
+
+def acknowledges_more_than_was_verified() -> AbstractContextManager[Any]:
+    send = Outbox.send
+
+    def send_more(outbox: Outbox, sender: Any, target: Any, message: Any) -> None:
+        if type(message) is AppendEntriesReply and message.accepted:
+            message = AppendEntriesReply(
+                message.term, True, outbox._log.last_index, message.round, message.serves_clients
+            )
+        send(outbox, sender, target, message)
+
+    return patch.object(Outbox, "send", send_more)
+
+
+def drops_what_it_has_already() -> AbstractContextManager[Any]:
+    def take(role: Follower, batch: Any) -> None:
+        log = role.server.log
+        if batch.base_index <= log.last_index:
+            log.truncate(batch.base_index - 1)
+        log.append(batch)
+
+    return patch.object(Follower, "_take", take)
+
+
+def asks_nobody_before_a_read() -> AbstractContextManager[Any]:
+    def confirm(role: Leader) -> None:
+        with patch.object(role._rounds, "current", 0):
+            confirm_reads(role)
+
+    def confirm_reads(role: Leader) -> None:
+        from copycat.protocol.raft import ReadIndexReply
+
+        for _, index, asker, request in role._reads:
+            role.send(asker, ReadIndexReply(request, index))
+        role._reads = []
+
+    read_index = Leader.read_index
+
+    def answer_at_once(role: Leader, message: Any, sender: Any) -> None:
+        read_index(role, message, sender)
+        confirm_reads(role)
+
+    return patch.object(Leader, "read_index", answer_at_once)
+
+
+def elects_who_is_behind() -> AbstractContextManager[Any]:
+    return patch.object(Server, "is_up_to_date", lambda server, last_term, last_index: True)
+
+
+def forgets_what_was_applied() -> AbstractContextManager[Any]:
+    """A retry that is in the log twice is applied twice."""
+    apply_commands = Applier._apply_commands
+    answered = Session.commands_answered
+
+    def apply_again(applier: Applier, batch: Any) -> Any:
+        sequences = applier._progress.sequences
+        if batch.session in sequences:
+            sequences[batch.session] = batch.first_sequence - 1
+        return apply_commands(applier, batch)
+
+    def answer_again(session: Session, message: Any, sender: Any) -> None:
+        session.sequence = message.first_sequence - 1
+        answered(session, message, sender)
+
+    return together(
+        patch.object(Applier, "_apply_commands", apply_again),
+        patch.object(Session, "commands_answered", answer_again),
+    )
+
+
+def expires_by_its_own_clock() -> AbstractContextManager[Any]:
+    fire_due = Applier._fire_due
+
+    def fire(applier: Applier, log_time_us: int, index: int) -> None:
+        own_us = round(applier.environment.clock.wall_time_s() * 1_000_000) % 1_000_000
+        fire_due(applier, log_time_us + own_us, index)
+
+    return patch.object(Applier, "_fire_due", fire)
+
+
+def keeps_the_locks_of_the_dead() -> AbstractContextManager[Any]:
+    return patch.object(LockMachine, "session_ended", lambda machine, commit, session: None)
+
+
+def grants_the_same_token_again() -> AbstractContextManager[Any]:
+    grant = LockMachine._grant
+
+    def grant_again(machine: LockMachine, commit: Any, session: int, request: int) -> int:
+        token = grant(machine, commit, session, request)
+        machine._holder = [session, request, token // 8]
+        return token // 8
+
+    return patch.object(LockMachine, "_grant", grant_again)
+
+
+def sends_events_once() -> AbstractContextManager[Any]:
+    """Events that were lost on the way are not sent again."""
+
+    def drop(session: Session, message: Any, sender: Any) -> list[Any]:
+        session._events.clear()
+        return []
+
+    return patch.object(Session, "events_after", drop)
+
+
+@contextmanager
+def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
+
+
+BUGS = [
+    PlantedBug("double vote", "Ballot", 20, votes_for_everybody),
+    PlantedBug("forgotten vote", "Votes", 20, forgets_its_vote),
+    PlantedBug("missing sync", "Durability", 20, syncs_nothing),
+    PlantedBug("early outbox", "Votes", 20, speaks_before_it_is_durable),
+    PlantedBug("early vote", "Votes", 20, votes_before_it_is_durable),
+    PlantedBug("own unsynced log", "Commitment", 20, counts_its_own_unsynced_log),
+    PlantedBug("earlier terms", "Commitment", 20, counts_copies_of_earlier_terms),
+    PlantedBug("unverified commit", "", 20, commits_beyond_what_was_verified),
+    PlantedBug("unverified ack", "", 20, acknowledges_more_than_was_verified),
+    PlantedBug("needless truncation", "", 20, drops_what_it_has_already),
+    PlantedBug("stale read", "Linearizability", 40, asks_nobody_before_a_read),
+    PlantedBug("behind", "Leader Completeness", 20, elects_who_is_behind),
+    PlantedBug("duplicate apply", "Exactly once", 20, forgets_what_was_applied),
+    PlantedBug("own clock", "State Machine Safety", 20, expires_by_its_own_clock),
+    PlantedBug("dead holder", "Locks", 20, keeps_the_locks_of_the_dead),
+    PlantedBug("old token", "Locks", 20, grants_the_same_token_again),
+    PlantedBug("lost events", "", 20, sends_events_once),
+]
