@@ -55,6 +55,13 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
         """
         return typing.cast("NodeAddress", self._myRef.spawn(actor, arguments))
 
+    def admits(self, message: Any, sender: NodeAddress) -> bool:
+        """Whether a message from another node is handled; one that is not is dropped.
+
+        It is asked before any handler, about nothing that comes from the own node.
+        """
+        return True
+
     def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None = None) -> Any:
         """Have a local child handle one message now, ahead of its mailbox; returns its result.
 

@@ -7,6 +7,7 @@ A cell is also what Thespian calls an actor's ``_myRef``: the members which
 import copy
 import traceback
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class Cell:
         self.requirements: Any = None  # of the node's capabilities, by Thespian's createActor
         self.actor: Any = None
         self._handlers: dict[type, Handler] = {}  # of the actor's class, if nothing is overridden
+        self._admits: Callable[[Any, NodeAddress], bool] | None = None  # None: it takes everything
         self.mailbox: deque[tuple[Any, NodeAddress]] = deque()
         self.children: dict[NodeAddress, Cell] = {}
         self.queued = False  # whether the node has this cell among those with messages
@@ -71,6 +73,8 @@ class Cell:
             self.actor.address = self.address
             if actor.receiveMessage is Actor.receiveMessage:
                 self._handlers = table_of(actor)
+            if actor.admits is not Actor.admits:
+                self._admits = self.actor.admits
             self.actor.__init__(*arguments)
         else:
             self.actor = withPossibleInitArgs(
@@ -91,6 +95,12 @@ class Cell:
         """Give one message to the actor, with the rules for exceptions of its class."""
         if self.exiting:
             self._handle_late(message)
+            return None
+        if (
+            self._admits is not None
+            and sender.node != self.address.node
+            and not self._admits(message, sender)
+        ):
             return None
         actor = self.actor
         try:

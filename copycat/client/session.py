@@ -173,8 +173,9 @@ class ClientSession(Actor):
     # Links, and the server in use.
 
     def node_connected(self, message: NodeConnected, sender: NodeAddress) -> None:
-        """A server may be there to be used."""
+        """A server may be there to be used; one without an id is asked again by a later link."""
         if message.node_id == 0:
+            self.environment.links.refuse(message.node, "it has not said its server id yet")
             return
         now_s = self._now_s()
         self._servers.connected(message)
@@ -216,7 +217,7 @@ class ClientSession(Actor):
     def _question(self, now_s: float) -> OpenSession | AttachSession:
         """What a server is asked before it is used."""
         if self.session:
-            return AttachSession(self.session, self._events.index)
+            return AttachSession(self.session, self._nonce, self._events.index)
         self._opening_s = min(self._opening_s, now_s)
         timeout_ms = round(self._options.timeout_s * 1000)
         return OpenSession(self._nonce, self._options.name, timeout_ms)

@@ -67,8 +67,14 @@ class Health:
 
 
 def health_of(answers: Sequence[Answer]) -> Health:
-    """Put answers together; each server comes once in them."""
-    statuses = [answer for answer in answers if isinstance(answer, Status)]
+    """Put answers together; each server comes once in them.
+
+    A server of another cluster than most is shown, but counts as not there: it was started with
+    the wrong directory, or at the wrong endpoint.
+    """
+    heard = [answer for answer in answers if isinstance(answer, Status)]
+    cluster_id = _cluster_id(heard)
+    statuses = [status for status in heard if status.cluster_id in (0, cluster_id)]
     endpoints = {peer.name: peer.endpoint for status in statuses for peer in status.peers}
     members = [
         Member(status.name, endpoints.get(status.name, ""), status, "") for status in statuses
@@ -77,6 +83,16 @@ def health_of(answers: Sequence[Answer]) -> Health:
         Member(answer.name or answer.endpoint, answer.endpoint, None, answer.reason)
         for answer in answers
         if isinstance(answer, NoAnswer)
+    ]
+    members += [
+        Member(
+            status.name,
+            endpoints.get(status.name, ""),
+            None,
+            f"a server of another cluster: {status.cluster_id:016x}, not {cluster_id:016x}",
+        )
+        for status in heard
+        if status not in statuses
     ]
     members.sort(key=lambda member: _natural(member.id))
     told = [1 + len(status.peers) for status in statuses]
@@ -87,6 +103,12 @@ def health_of(answers: Sequence[Answer]) -> Health:
         term=max((status.term for status in statuses), default=None),
         total=total,
     )
+
+
+def _cluster_id(statuses: list[Status]) -> int:
+    """The cluster that most of those belong to who answered; 0 if they have none yet."""
+    told = Counter(status.cluster_id for status in statuses if status.cluster_id)
+    return told.most_common(1)[0][0] if told else 0
 
 
 def _leader(statuses: list[Status], total: int) -> str | None:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -126,9 +127,13 @@ class Playground:
     def _start_missing(self, processes: list[Process]) -> list[Process]:
         for place, process in enumerate(processes):
             if not process.is_running():
-                processes[place] = self._spawn(process, processes)
-                self._write(processes)
+                self._start_at(place, processes)
         return processes
+
+    def _start_at(self, place: int, processes: list[Process]) -> None:
+        with _unbroken():  # nobody finds a server again that runs and is not written down
+            processes[place] = self._spawn(processes[place], processes)
+            self._write(processes)
 
     async def elect(self, timeout_s: float, servers: int | None = None) -> str:
         """Wait for a leader. Returns its name.
@@ -167,8 +172,7 @@ class Playground:
             processes = self.processes()
             for place, process in enumerate(processes):
                 if process.name == name and not process.is_running():
-                    processes[place] = self._spawn(process, processes)
-                    self._write(processes)
+                    self._start_at(place, processes)
 
     def kill(self, name: str) -> None:
         """Kill one server as a crash would (KILL): it says no farewell, its files stay."""
@@ -245,6 +249,27 @@ class Playground:
         with (self.directory / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+    """Let signals that would end this process wait until the block has ended."""
+    received: list[int] = []
+    ending = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        ending = []  # signals do not break into other threads
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in ending}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 _children: list["subprocess.Popen[bytes]"] = []  # those of this process, to be waited for

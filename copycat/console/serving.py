@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.network_links import parse_endpoint
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.host import ServerHost
@@ -49,7 +50,8 @@ def serve(options: ServerOptions, *, listen: str, directory: Path, insecure: boo
     """Run the server until SIGTERM; raises what makes it stop by itself.
 
     Raises:
-        ConfigurationError: an address is not of this machine alone, and ``insecure`` is False.
+        ConfigurationError: an address is not of this machine alone, and ``insecure`` is False;
+            or the directory cannot be made, read or written.
         ListenError, DirectoryInUseError, StorageError, ServerError: the server could not start,
             or could not go on.
         KeyboardInterrupt: after SIGINT, when the server has stopped.
@@ -64,7 +66,7 @@ def serve(options: ServerOptions, *, listen: str, directory: Path, insecure: boo
 
 
 async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
-    host = ServerHost(options, listen=listen, directory=directory)
+    host = _host(options, listen, directory)
     received: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
     living = loop.create_task(_start_and_wait(host, listen, directory))
@@ -86,6 +88,17 @@ async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
     log.info("stopped server=%s signal=%s", options.name, received[0].name if received else "-")
     if received and received[0] == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _host(options: ServerOptions, listen: str, directory: Path) -> ServerHost:
+    try:
+        return ServerHost(options, listen=listen, directory=directory)
+    except DirectoryInUseError:
+        raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data directory {directory} cannot be used: {error.strerror or error}"
+        ) from error
 
 
 async def _start_and_wait(host: ServerHost, listen: str, directory: Path) -> None:

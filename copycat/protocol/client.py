@@ -76,12 +76,13 @@ class AttachSession:
     """A client wants to go on with its session over this connection."""
 
     session: int
+    nonce: bytes  # with which it was opened: only who knows it may go on with it
     event_index: int  # of the last event received; later ones are sent again
 
 
 @message(23)
 class AttachSessionReply:
-    """The session goes on here. An ended one is answered by SessionEnded instead."""
+    """The session goes on here. An ended one, or another's, is answered by SessionEnded."""
 
     session: int
     servers: tuple[str, ...]

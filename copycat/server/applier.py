@@ -8,7 +8,7 @@ Invariant: ``applied_index`` is the end of a batch and never above the commit in
 
 from typing import Any
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.actors.codec import decode
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
@@ -19,12 +19,14 @@ from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
+from copycat.server.server_actor import ServerActor
 from copycat.server.session import Answer, Session
 from copycat.server.steps import (
     Advance,
     AnswerAgain,
     AskAnswer,
     CommandsAnswered,
+    ConnectionGone,
     Contact,
     Ending,
     EndSession,
@@ -45,10 +47,8 @@ from copycat.types import Index, ResourceId, SessionId
 SLICE_S = 0.010
 
 
-class Applier(Actor):
+class Applier(ServerActor):
     """Applies what is committed and answers who waits for it on this server."""
-
-    fail_stop = True
 
     def __init__(
         self,
@@ -68,7 +68,6 @@ class Applier(Actor):
         self._due = DueQueue()
         self._sessions: dict[SessionId, NodeAddress] = {}
         self._nonces: dict[bytes, SessionId] = {}
-        self._nonce_of: dict[SessionId, bytes] = {}
         self._names: dict[str, tuple[ResourceId, str, int]] = {}
         self._router = Router(self)
         self._reads = ReadQueue(self, progress, self._router)
@@ -101,8 +100,12 @@ class Applier(Actor):
     def run_reads(self, message: RunReads, sender: NodeAddress) -> None:
         """Run reads now, or when what they must see has been applied."""
         for read in message.reads:
-            self._reads.add(read, message.index)
+            self._reads.add(read, message.index, self._attachments)
         self._reads.run_ready(self._sessions, self._attachments)
+
+    def connection_gone(self, message: ConnectionGone, sender: NodeAddress) -> None:
+        """Forget the reads of a connection."""
+        self._reads.drop(message.connection)
 
     def answer_again(self, message: AnswerAgain, sender: NodeAddress) -> None:
         """Repeat an answer that the client has not received."""
@@ -195,7 +198,7 @@ class Applier(Actor):
             address = self.spawn(Session, session, nonce, client, timeout_ms * 1000)
             self._sessions[session] = address
             self._nonces[nonce] = session
-            self._nonce_of[session] = nonce
+            self._progress.nonces[session] = nonce
             self._progress.sequences[session] = 0
             self._due.set_session(session, self.step(address, Contact(batch.log_time_us, 0, 0)))
         connection = self._attachments.opening.pop(nonce, None)
@@ -263,7 +266,7 @@ class Applier(Actor):
         self, session: SessionId, index: Index, log_time_us: int, *, expired: bool
     ) -> None:
         address = self._sessions.pop(session)
-        del self._nonces[self._nonce_of.pop(session)]
+        del self._nonces[self._progress.nonces.pop(session)]
         del self._progress.sequences[session]
         self._due.drop_session(session)
         for resource in self.step(address, Ending()):

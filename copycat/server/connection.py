@@ -4,9 +4,9 @@ It checks what clients send, hands the leader what is to be appended, and passes
 events on. The link to the client's node ends it; the sessions live on in the log.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.actors.codec import encode
 from copycat.protocol.client import (
     COMMANDS_PER_BATCH_MAX,
@@ -35,6 +35,7 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.client import AttachSessionReply as AttachReply
 from copycat.protocol.raft import ProposalRefused, Propose
+from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     AnswerAgain,
     LeaderNews,
@@ -63,13 +64,19 @@ _REQUEST_OF = {
 }
 
 
-class Connection(Actor):
+class Connection(ServerActor):
     """The server's end of the link to one client node, which may carry many sessions."""
 
-    fail_stop = True
+    from_anybody = frozenset(
+        (
+            OpenSession, AttachSession, DetachSession, SubmitCommands, SubmitQueries,
+            OpenResource, KeepAlive, CloseSession, ResetEvents,
+        )
+    )  # fmt: skip
+    from_servers = frozenset((ProposalRefused,))
 
     def __init__(self, server: "Server", node: str) -> None:
-        self._server = server
+        self.server = server
         self._node = node
         self._clients: dict[SessionId, NodeAddress] = {}
         self._opening: dict[bytes, NodeAddress] = {}  # by nonce
@@ -79,6 +86,12 @@ class Connection(Actor):
     def session_count(self) -> int:
         """How many sessions are attached here."""
         return len(self._clients)
+
+    def admits(self, message: Any, sender: NodeAddress) -> bool:
+        """Of all clients, those of one node are served here."""
+        if type(message) in self.from_anybody:
+            return sender.node == self._node
+        return super().admits(message, sender)
 
     # From the client.
 
@@ -95,33 +108,33 @@ class Connection(Actor):
             text = "too many sessions on one connection"
             self._refuse(sender, 0, Request.OPEN_SESSION, 0, Refusal.OVERLOADED, text)
             return
-        options = self._server.options
+        options = self.server.options
         timeout_ms = min(
             max(message.timeout_ms, round(options.session_timeout_min_s * 1000)),
             round(options.session_timeout_max_s * 1000),
         )
         self._opening[message.nonce] = sender
-        self._server.attachments.opening[message.nonce] = self.address
+        self.server.attachments.opening[message.nonce] = self.address
         operations = encode([message.nonce, message.client, timeout_ms])
         if not self._propose(BatchKind.OPEN_SESSION, 0, 0, 1, operations=operations):
             del self._opening[message.nonce]
-            del self._server.attachments.opening[message.nonce]
+            del self.server.attachments.opening[message.nonce]
             self._refuse(sender, 0, Request.OPEN_SESSION, 0, Refusal.NO_LEADER, self._no_leader())
 
     def attach_session(self, message: AttachSession, sender: NodeAddress) -> None:
         """Let a session go on here, once it is certain that it exists."""
         self._attaching[message.session] = sender
         read = Read(None, message, self.address)
-        if message.session in self._server.progress.sequences:
-            self.send(self._server.applier, RunReads(0, (read,)))
+        if message.session in self.server.progress.sequences:
+            self.send(self.server.applier, RunReads(0, (read,)))
         else:
-            self.send(self._server.reads, read)
+            self.send(self.server.reads, read)
 
     def detach_session(self, message: DetachSession, sender: NodeAddress) -> None:
         """Stop sending for a session that has moved."""
         if self._clients.get(message.session) == sender:
             del self._clients[message.session]
-            attached = self._server.attachments.sessions
+            attached = self.server.attachments.sessions
             if attached.get(message.session) == self.address:
                 del attached[message.session]
 
@@ -139,8 +152,8 @@ class Connection(Actor):
             text = f"{message.count} commands in {size:,} bytes are not a batch"
             self._refuse(sender, session, Request.COMMANDS, first, Refusal.TOO_LARGE, text)
             return
-        if first <= self._server.progress.sequences.get(session, 0):
-            self.send(self._server.applier, AnswerAgain(session, first, self.address))
+        if first <= self.server.progress.sequences.get(session, 0):
+            self.send(self.server.applier, AnswerAgain(session, first, self.address))
         elif not self._propose(
             BatchKind.COMMANDS,
             session,
@@ -163,9 +176,9 @@ class Connection(Actor):
             text = f"{message.count} queries in {size:,} bytes are not a batch"
             self._refuse(sender, session, Request.QUERIES, read, Refusal.TOO_LARGE, text)
         elif message.consistency == Consistency.SEQUENTIAL:
-            self.send(self._server.applier, RunReads(0, (Read(message, None, self.address),)))
+            self.send(self.server.applier, RunReads(0, (Read(message, None, self.address),)))
         else:
-            self.send(self._server.reads, Read(message, None, self.address))
+            self.send(self.server.reads, Read(message, None, self.address))
 
     def open_resource(self, message: OpenResource, sender: NodeAddress) -> None:
         """Have a resource opened."""
@@ -173,8 +186,10 @@ class Connection(Actor):
         if not self._attached(session, sender, Request.OPEN_RESOURCE, request):
             return
         name = message.name
-        if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
-            text = "a name has 1 to 255 printable characters"
+        if not all(
+            0 < len(n) <= NAME_CHARACTERS_MAX and n.isprintable() for n in (name, message.type)
+        ):
+            text = "a name or type has 1 to 255 printable characters"
             self._refuse(sender, session, Request.OPEN_RESOURCE, request, Refusal.TOO_LARGE, text)
             return
         operations = encode([name, message.type, message.version])
@@ -189,7 +204,7 @@ class Connection(Actor):
             return
         # A client cannot notice that the last events were lost; what it has, it drops.
         replay = ReplayEvents(session, message.event_index, self.address)
-        self.send(self._server.applier, replay)
+        self.send(self.server.applier, replay)
         if not self._propose(
             BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_index
         ):
@@ -209,7 +224,7 @@ class Connection(Actor):
         """Send events again."""
         if self._clients.get(message.session) == sender:
             replay = ReplayEvents(message.session, message.event_index, self.address)
-            self.send(self._server.applier, replay)
+            self.send(self.server.applier, replay)
 
     # From this server.
 
@@ -219,7 +234,7 @@ class Connection(Actor):
         if client is not None:
             self._clients[message.session] = client
             reply = OpenSessionReply(
-                message.nonce, message.session, message.timeout_ms, self._server.endpoints
+                message.nonce, message.session, message.timeout_ms, self.server.endpoints
             )
             self.send(client, reply)
             self._tell_leader(client)
@@ -229,7 +244,7 @@ class Connection(Actor):
         client = self._attaching.pop(message.session, None) or self._clients.get(message.session)
         if client is not None:
             self._clients[message.session] = client
-            self.send(client, AttachReply(message.session, self._server.endpoints))
+            self.send(client, AttachReply(message.session, self.server.endpoints))
             self._tell_leader(client)
 
     def answered(
@@ -270,7 +285,7 @@ class Connection(Actor):
         """Pass the leader's refusal on."""
         if message.kind == BatchKind.OPEN_SESSION:
             client = self._opening.pop(message.nonce, None)
-            self._server.attachments.opening.pop(message.nonce, None)
+            self.server.attachments.opening.pop(message.nonce, None)
         else:
             client = self._clients.get(message.session)
         if client is not None:
@@ -310,7 +325,7 @@ class Connection(Actor):
         operations: bytes = b"",
     ) -> bool:
         """Hand something to the leader; False when none is known."""
-        leader = self._server.leader_address
+        leader = self.server.leader_address
         if leader is None:
             return False
         proposal = Propose(
@@ -320,11 +335,11 @@ class Connection(Actor):
         return True
 
     def _no_leader(self) -> str:
-        return f"{self._server.options.name} knows no leader (term {self._server.ballot.term})"
+        return f"{self.server.options.name} knows no leader (term {self.server.ballot.term})"
 
     def _tell_leader(self, client: NodeAddress) -> None:
-        endpoint = self._server.leader_endpoint
-        self.send(client, LeaderChanged(endpoint, self._server.ballot.term))
+        endpoint = self.server.leader_endpoint
+        self.send(client, LeaderChanged(endpoint, self.server.ballot.term))
 
     def _refuse(
         self,

@@ -7,9 +7,10 @@ and it is refused: it has forgotten its votes and what it acknowledged.
 
 from typing import TYPE_CHECKING
 
+from copycat.actors import NodeAddress
 from copycat.actors.environment import Disk, Identity, NodeConnected, NodeUnreachable
 from copycat.errors import ConfigurationError, IdentityRefused
-from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+from copycat.storage.identity import ClusterConfiguration, ServerIdentity, cluster_id_of
 
 if TYPE_CHECKING:
     from copycat.server.peers import Peer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ANOTHER_IDENTITY = "another server is known by this name"
 """How a refusal begins that a server must not survive."""
+
+NOT_A_MEMBER = "is not one of the servers"
+"""What a server is told whose name is in nobody's list."""
 
 
 class Membership:
@@ -30,6 +34,7 @@ class Membership:
         self._dialled = False
         self._founding = False  # the configuration is being written for the first time
         self._taking_part = False
+        self._stranger = ("", "")  # whose message was dropped last, and which
         options = server.options
         if self.identity.server_id == 0:
             if server.log.last_index or server.ballot.term or self.configuration.cluster_id:
@@ -64,6 +69,22 @@ class Membership:
             if member == server_id:
                 return name
         return None
+
+    def is_server(self, sender: NodeAddress) -> bool:
+        """Whether an actor of another node belongs to a server of this cluster: one that is
+        linked to this one, and was found to be who it says."""
+        peer = self._server.peers.get(sender.node)
+        return peer is not None and any(
+            incarnation == sender.incarnation for _, incarnation in peer.links
+        )
+
+    def note_stranger(self, node: str, message: str) -> None:
+        """Note that a message was dropped which only a server may send; repetitions are not noted."""
+        if (node, message) != self._stranger:
+            self._stranger = (node, message)
+            self._server.note(
+                "warning", f"dropped {message} of {node}, which is no server of this cluster"
+            )
 
     def _compare_names(self) -> None:
         stored = sorted(name for name, _ in self.configuration.servers)
@@ -120,13 +141,22 @@ class Membership:
             return
         ids = {self.identity.server_id, *(peer.server_id for peer in peers)}
         assert len(ids) == len(peers) + 1, "servers draw different ids"
-        self._founding = True
-        self.configuration.establish(
+        founders = sorted(
             [
                 (self._server.options.name, self.identity.server_id),
                 *((peer.name, peer.server_id) for peer in peers),
             ]
         )
+        for peer in peers:
+            if peer.cluster_id not in (0, cluster_id_of(founders)):
+                # Whoever was wiped, or was never a member, must not found another cluster with
+                # those who have one; they are about to say why.
+                self._server.note(
+                    "warning", f"{peer.name} is a member of another cluster {peer.cluster_id:016x}"
+                )
+                return
+        self._founding = True
+        self.configuration.establish(founders)
         self.configuration.start_sync(self._server.address)
 
     # Who calls.
@@ -145,24 +175,42 @@ class Membership:
             self._server.note("warning", f"refused {link.node}: {text}")
             self._server.environment.links.refuse(link.node, text)
             return False
+        if peer.server_id == 0 and link.node_id in self._known_ids():
+            text = f"the id {link.node_id:016x} of {peer.name} is another server's"
+            self._server.note("warning", f"refused {link.node}: {text}")
+            self._server.environment.links.refuse(link.node, text)
+            return False
+        peer.cluster_id = link.cluster_id
         if peer.server_id == 0:
             peer.server_id = link.node_id
             self._found_if_complete()
         return True
+
+    def _known_ids(self) -> list[int]:
+        peers = self._server.peers.values()
+        return [self.identity.server_id, *(peer.server_id for peer in peers if peer.server_id)]
 
     def stranger_connected(self, link: NodeConnected) -> None:
         """A node that is no peer: a client, or a server that thinks it belongs here."""
         if link.node_id == 0:
             return
         members = ", ".join(self._server.options.peers)
-        text = f"{link.node} is not one of the servers {members}"
+        text = f"{link.node} {NOT_A_MEMBER} {members}"
         self._server.note("warning", f"refused a server: {text}")
         self._server.environment.links.refuse(link.node, text)
 
     def refused(self, link: NodeUnreachable) -> None:
-        """A peer will not talk to this server; as a wiped one it must stop."""
+        """A peer will not talk to this server, which must stop if it is a wiped one or has a name
+        that the cluster does not know."""
         self._server.note("warning", f"{link.endpoint} refused this server: {link.reason}")
-        if ANOTHER_IDENTITY in link.reason and not self._taking_part:
+        if self._taking_part:
+            return
+        if NOT_A_MEMBER in link.reason:
+            raise ConfigurationError(
+                f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
+                " Give the name and the peers that the cluster was founded with"
+            )
+        if ANOTHER_IDENTITY in link.reason:
             raise IdentityRefused(
                 f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
                 " A server that lost its data must not come back under its old name"

@@ -12,6 +12,7 @@ class Peer:
         name: its name, which addresses carry.
         endpoint: "host:port" as this server dials it.
         server_id: 0 until it has said it.
+        cluster_id: of the cluster it takes part in, as it last said; 0 for none.
         address: the well-known address of its Server.
         offers: the types of resources it knows, as it last said; None while it has not.
         links: the links to it that are up, by the endpoint dialled ("" when it dialled) and its
@@ -22,6 +23,7 @@ class Peer:
         self.name = name
         self.endpoint = endpoint
         self.server_id = 0
+        self.cluster_id = 0
         self.address = NodeAddress.well_known(name, SERVER)
         self.offers: tuple[str, ...] | None = None
         self.links: dict[tuple[str, int], None] = {}

@@ -14,6 +14,7 @@ class Progress:
         wanted_index: the Server is told once when this index is applied; None: it waits for none.
         next_due_us: the log time of the next timer or expiry; None when there is none.
         sequences: of each open session, the sequence of its last applied command.
+        nonces: of each open session, the nonce that its client opened it with.
         resources: of each resource, its name and type.
         commands_applied: since the start of this server, retries not counted.
         queries_answered: since the start of this server.
@@ -24,6 +25,7 @@ class Progress:
         self.wanted_index: Index | None = None
         self.next_due_us: int | None = None
         self.sequences: dict[SessionId, int] = {}
+        self.nonces: dict[SessionId, bytes] = {}
         self.resources: dict[ResourceId, tuple[str, str]] = {}
         self.commands_applied = 0
         self.queries_answered = 0

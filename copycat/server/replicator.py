@@ -11,9 +11,10 @@ Invariants: ``match_index`` only grows and moves only by an accepted reply of th
 from collections import deque
 from typing import TYPE_CHECKING
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
 from copycat.server.peers import Following, Peer
+from copycat.server.server_actor import ServerActor
 from copycat.server.steps import PeerAnswered, PeerLinked, Replicate, TermSeen
 from copycat.storage.batch import Batch
 from copycat.types import Index, Term
@@ -28,10 +29,10 @@ BYTES_IN_FLIGHT_MAX = 4 << 20  # far below what a link buffers before it gives u
 PATIENCE_HEARTBEATS = 6  # without an answer for this long, what was sent counts as lost
 
 
-class Replicator(Actor):
+class Replicator(ServerActor):
     """The leader's hand for one follower."""
 
-    fail_stop = True
+    from_servers = frozenset((AppendEntriesReply,))
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Replicator(Actor):
         following: Following,
         rounds: "Rounds",
     ) -> None:
-        self._server = server
+        self.server = server
         self._leader = leader
         self._peer = peer
         self._following = following
@@ -59,11 +60,11 @@ class Replicator(Actor):
         """Send what the follower lacks; failing that, an empty request if one is wanted."""
         if not self._peer.connected:
             return
-        now_s = self._server.now_s()
+        now_s = self.server.now_s()
         if self._in_flight and now_s - self._asked_s > self._patience_s:
             self._probe_again()
         sent = False
-        log = self._server.log
+        log = self.server.log
         window = 1 if self._probing else REQUESTS_IN_FLIGHT_MAX
         while (
             self._next_index <= log.last_index
@@ -75,7 +76,7 @@ class Replicator(Actor):
         if not sent and (
             message.announce
             or self._sent_round < self._rounds.current
-            or now_s - self._sent_s >= self._server.options.heartbeat_s * 0.9
+            or now_s - self._sent_s >= self.server.options.heartbeat_s * 0.9
         ):
             self._send(now_s, [])
 
@@ -87,12 +88,12 @@ class Replicator(Actor):
     def append_entries_reply(self, message: AppendEntriesReply, sender: NodeAddress) -> None:
         """Learn from an answer, and send on."""
         if message.term > self._term:
-            self.send(self._server.address, TermSeen(message.term))
+            self.send(self.server.address, TermSeen(message.term))
             return
         if message.term < self._term:
             return
         following = self._following
-        following.contact_s = self._server.now_s()
+        following.contact_s = self.server.now_s()
         following.serves_clients = message.serves_clients
         following.round = max(following.round, message.round)
         if message.accepted:
@@ -100,7 +101,7 @@ class Replicator(Actor):
         elif message.match_index < self._next_index - 1 or self._in_flight:
             self._probe_again()
             hint = max(following.match_index, message.match_index)
-            log = self._server.log
+            log = self.server.log
             self._next_index = log.end_at_or_before(min(hint, log.last_index)) + 1
         self.send(self._leader, PeerAnswered())
         self.replicate(Replicate(False), sender)
@@ -110,19 +111,19 @@ class Replicator(Actor):
         following.match_index = max(following.match_index, match_index)
         while in_flight and in_flight[0][0] <= match_index:
             self._in_flight_bytes -= in_flight.popleft()[1]
-        self._asked_s = self._server.now_s()
+        self._asked_s = self.server.now_s()
         self._probing = False
         self._next_index = max(self._next_index, following.match_index + 1)
 
     def _send(self, now_s: float, batches: list[Batch]) -> None:
-        log = self._server.log
+        log = self.server.log
         prev_index = self._next_index - 1
         request = AppendEntries(
             self._term,
-            self._server.identity.server_id,
+            self.server.identity.server_id,
             prev_index,
             log.term_at(prev_index),
-            self._server.commit_index,
+            self.server.commit_index,
             self._rounds.current,
             tuple([batch.record for batch in batches]),
         )
@@ -146,4 +147,4 @@ class Replicator(Actor):
 
     @property
     def _patience_s(self) -> float:
-        return PATIENCE_HEARTBEATS * self._server.options.heartbeat_s
+        return PATIENCE_HEARTBEATS * self.server.options.heartbeat_s

@@ -8,7 +8,7 @@ and spare another, so they stop the node.
 from collections.abc import Callable
 from typing import Any
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.machine.state_machine import (
     Cancellation,
     Commit,
@@ -19,6 +19,7 @@ from copycat.machine.state_machine import (
     Timer,
     operations_of,
 )
+from copycat.server.server_actor import ServerActor
 from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
 from copycat.types import ResourceId
 
@@ -27,10 +28,8 @@ Results = tuple[list[Any], list[Failure]]
 REASON_CHARACTERS_MAX = 500
 
 
-class Resource(Actor):
+class Resource(ServerActor):
     """The replicated side of one resource."""
-
-    fail_stop = True
 
     def __init__(self, resource: ResourceId, kind: str, machine: type[StateMachine]) -> None:
         self.resource = resource
@@ -93,7 +92,13 @@ class Resource(Actor):
         timer = self.timers.pop(message.timer, None)
         if timer is None:
             return
-        method = getattr(self.machine, timer.method)
+        method = getattr(self.machine, timer.method, None)
+        if method is None:
+            self.logger("copycat.server").warning(
+                "state machine scheduled what is no method of it resource=%d method=%s",
+                self.resource, timer.method,
+            )  # fmt: skip
+            return
         self._effectful(
             method, message.index, message.due_us, timer.session, timer.values, message.effects
         )
@@ -143,7 +148,7 @@ class Resource(Actor):
         except Exception as error:  # noqa: BLE001 - user code; its exception is the result
             if isinstance(error, TypeError) and not declared.fits(arguments):
                 return None, ("WrongArguments", f"{declared.name} does not take these arguments")
-            return None, (type(error).__name__, str(error)[:REASON_CHARACTERS_MAX])
+            return None, (type(error).__name__, _reason(error))
 
     def _keep_timers(self, effects: list[Any], start: int) -> None:
         for effect in effects[start:]:
@@ -153,6 +158,17 @@ class Resource(Actor):
                 self.timers.pop(effect.timer, None)
             else:
                 assert type(effect) is Publication, "a commit has three kinds of effects"
+
+
+def _reason(error: Exception) -> str:
+    """What an exception of user code says, as far as that can be had and can travel."""
+    try:
+        text = str(error)[:REASON_CHARACTERS_MAX]
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # noqa: BLE001 - user code; the same on every server
+        text = ""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _unknown(operation: list[Any], kind: str) -> tuple[str, str]:

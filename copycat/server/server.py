@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from thespian.actors import WakeupMessage
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.actors.environment import DiskDone, NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.protocol.client import AttachSession, DetachSession, OpenSession
 from copycat.protocol.raft import AppendEntries, PreVote, Propose, ReadIndex, RequestVote
@@ -31,11 +31,13 @@ from copycat.server.roles.follower import Follower
 from copycat.server.roles.inactive import Inactive
 from copycat.server.roles.leader import Leader
 from copycat.server.roles.role import Role
+from copycat.server.server_actor import ServerActor
 from copycat.server.status import Counters, status_of
 from copycat.server.steps import (
     Advance,
     AskFollowing,
     Begin,
+    ConnectionGone,
     Durable,
     Flush,
     LeaderLost,
@@ -55,10 +57,11 @@ if TYPE_CHECKING:
     from copycat.storage.identity import ServerIdentity
 
 
-class Server(Actor):
+class Server(ServerActor):
     """One server of the cluster."""
 
-    fail_stop = True
+    from_anybody = frozenset((OpenSession, AttachSession, DetachSession, AskStatus))
+    from_servers = frozenset((AppendEntries, PreVote, RequestVote, Propose, ReadIndex))
 
     def __init__(self, options: ServerOptions) -> None:
         """Load what is on the disk and begin.
@@ -68,6 +71,7 @@ class Server(Actor):
             ConfigurationError: the options contradict what is on the disk.
         """
         disk = self.environment.disk
+        self.server = self
         self.options = options
         self.now_s = self.environment.clock.monotonic_s
         self.offers = options.catalog.offers()
@@ -323,9 +327,13 @@ class Server(Actor):
             connection = self.connections.pop(message.node, None)
             if connection is not None:
                 self.attachments.drop(connection)
+                self.send(self.applier, ConnectionGone(connection))
                 self.end(connection)
             return
-        peer.links.pop((message.endpoint, message.incarnation), None)
+        link = (message.endpoint, message.incarnation)
+        if link not in peer.links:
+            return  # somebody else had come by this name, and was refused
+        del peer.links[link]
         if message.node == self.leader and self.role_title != Leader.title:
             self._leader_heard_s = float("-inf")
             self.step(self.role, LeaderLost())
@@ -341,6 +349,8 @@ class Server(Actor):
         self, message: OpenSession | AttachSession | DetachSession, sender: NodeAddress
     ) -> None:
         """A client speaks to this server for the first time; its Connection answers."""
+        if sender.node in self.peers:
+            return  # it came by the name of a server, and is being refused
         connection = self.connections.get(sender.node)
         if connection is None:
             connection = self.connections[sender.node] = self.spawn(Connection, self, sender.node)

@@ -4,13 +4,15 @@ It is stepped by the Applier in log order. What only one server knows of a clien
 connection above all, lives in ``Connection``.
 
 Invariants: ``sequence`` only grows; the cache holds the answers after the last acknowledged
-command and nothing else; events stand in the order of their indexes and form a chain.
+command and nothing else, of them the latest ``ANSWERS_BYTES_MAX``; events stand in the order of
+their indexes and form a chain.
 """
 
 from collections import deque
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.protocol.client import Events
+from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     AskAnswer,
     CommandsAnswered,
@@ -22,12 +24,12 @@ from copycat.server.steps import (
 from copycat.types import ResourceId, SessionId
 
 Answer = tuple[int, bytes]
+ANSWERS_BYTES_MAX = 32 << 20
+"""Of the answers that one session has not acknowledged: twice what our clients can leave open."""
 
 
-class Session(Actor):
+class Session(ServerActor):
     """One client session on one server."""
-
-    fail_stop = True
 
     def __init__(self, session: SessionId, nonce: bytes, client: str, timeout_us: int) -> None:
         self.session = session
@@ -38,6 +40,7 @@ class Session(Actor):
         self.sequence = 0  # of the last command that was applied
         self.resources: dict[ResourceId, None] = {}  # used by it, in the order of first use
         self._answers: dict[int, tuple[int, int, bytes]] = {}  # by first sequence, in order
+        self._answers_bytes = 0
         self._events: deque[Events] = deque()
         self._last_event_index = session  # the chain begins at the session itself
 
@@ -55,8 +58,14 @@ class Session(Actor):
             message.base_index,
             message.results,
         )
+        self._answers_bytes += len(message.results)
+        while self._answers_bytes > ANSWERS_BYTES_MAX:
+            self._forget(next(iter(self._answers)))  # of a client that does not acknowledge
         for resource in message.resources:
             self.resources[resource] = None
+
+    def _forget(self, first_sequence: int) -> None:
+        self._answers_bytes -= len(self._answers.pop(first_sequence)[2])
 
     def contact(self, message: Contact, sender: NodeAddress) -> int:
         """Note a sign of life, and forget what the client says it has received."""
@@ -65,7 +74,7 @@ class Session(Actor):
         for first in list(answers):
             if answers[first][0] > message.response_sequence:
                 break
-            del answers[first]
+            self._forget(first)
         events = self._events
         while events and events[0].event_index <= message.event_index:
             events.popleft()

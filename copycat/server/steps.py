@@ -112,6 +112,13 @@ class RunReads:
     reads: tuple[Read, ...]
 
 
+@message(126)
+class ConnectionGone:
+    """A connection has ended: nobody waits for its reads any more."""
+
+    connection: NodeAddress
+
+
 @message(123)
 class AnswerAgain:
     """A batch of commands came again after it had been applied here."""

@@ -36,6 +36,7 @@ class Sequencer:
         waiting = self._waiting.get(session)
         if message.first_sequence > appended + 1:
             if waiting is None:
+                self._forget_ended()
                 waiting = self._waiting[session] = {}
             for stale in [first for first in waiting if first <= appended]:
                 del waiting[stale]
@@ -49,10 +50,20 @@ class Sequencer:
             following, _ = waiting.pop(appended + 1)
             ready.append(following)
             appended += following.count
+        if waiting is not None and not waiting:
+            del self._waiting[session]
         self._appended[session] = appended
-        if len(self._appended) > 2 * len(self._applied) + FORGOTTEN_MAX:
-            self._appended = {s: n for s, n in self._appended.items() if s in self._applied}
+        self._forget_ended()
         return ready
+
+    def _forget_ended(self) -> None:
+        """Let go of sessions that have ended, when they may be many."""
+        applied = self._applied
+        limit = 2 * len(applied) + FORGOTTEN_MAX
+        if len(self._appended) > limit:
+            self._appended = {s: n for s, n in self._appended.items() if s in applied}
+        if len(self._waiting) > limit:
+            self._waiting = {s: held for s, held in self._waiting.items() if s in applied}
 
     def waiting(self) -> list[tuple[Propose, NodeAddress]]:
         """All that waits, for a leader that ends."""

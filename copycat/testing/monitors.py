@@ -334,12 +334,15 @@ class Monitors:
             other = self._watched[name]
             index = following.match_index
             watched.following[place] = (name, following, index)
+            term, found = _term_at(watched.log, index), _term_at(other.log, index)
             # One that is in a higher term may have dropped what it had.
-            if index < matched or (index > other.synced_index and other.term <= watched.leads_in):
+            has_it = other.synced_index >= index and found == term
+            if index < matched or (not has_it and other.term <= watched.leads_in):
                 raise self.story.violated(
                     "Replication: the match index grows, and what it says is durable there (§3.5)",
                     f"{watched.name} leads in term {watched.leads_in} and moves the match index of"
-                    f" {name} from {matched} to {index}; {name} has synced {other.synced_index}",
+                    f" {name} from {matched} to {index} of term {term}; {name} has term {found}"
+                    f" there, and has synced {other.synced_index}",
                 )
 
     # Everything.

@@ -27,6 +27,7 @@ TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
 PIPELINE_MAX = 8
 PAUSE_MEAN_S = 0.1
+READ_PAUSE_MEAN_S = 0.05
 HOLD_MAX_S = 1.0
 PAYLOAD_BYTES_MAX = 2_000
 
@@ -68,7 +69,6 @@ class Workload:
         self.stopping = False
         self._holders: dict[str, AsyncLockGrant] = {}
         self._tokens: set[int] = set()
-        self._listeners: list[tuple[AsyncClient, _Listener]] = []
 
     def _violated(self, rule: str, detail: str) -> Exception:
         error = self.monitors.story.violated(rule, detail)
@@ -83,7 +83,10 @@ class Workload:
             until: does harm meanwhile, and repairs.
             end_s: how long the last calls may take after that.
         """
-        roles = [self._count, self._count, self._write, self._lock, self._lock, self._publish]
+        roles = [
+            self._count, self._count, self._read, self._write, self._lock, self._lock,
+            self._publish,
+        ]  # fmt: skip
         tasks = [
             asyncio.create_task(self._live(role, place), name=f"{role.__name__[1:]} {place}")
             for place, role in enumerate(roles)
@@ -161,12 +164,27 @@ class Workload:
         elif happened is None:
             self.counter.unknown += 1
 
-    async def _read_counter(self, hits: AsyncDistributedCounter) -> None:
-        if self.chance.random() < 0.2:
-            await self._ended(
+    async def _read(self, client: AsyncClient) -> None:
+        """Reads only, so that no command of its own holds it up; at any server, too."""
+        hits = await client.open(AsyncDistributedCounter, "hits")
+        session, seen = 0, 0
+        while not self.stopping:
+            await self._read_counter(hits)
+            if session != client.session_id:
+                session, seen = client.session_id, 0
+            happened, value = await self._ended(
                 hits.value(consistency=Consistency.SEQUENTIAL, timeout_s=self._timeout_s())
             )
-            return
+            if happened and session == client.session_id:
+                if value < seen:
+                    raise self._violated(
+                        "Sessions: what a session sees never goes back in time (§6.4)",
+                        f"session {session} read {value}, and had read {seen}",
+                    )
+                seen = value
+            await asyncio.sleep(self.chance.uniform(0, 2 * READ_PAUSE_MEAN_S))
+
+    async def _read_counter(self, hits: AsyncDistributedCounter) -> None:
         floor = self.counter.begin_read()
         happened, value = await self._ended(hits.value(timeout_s=self._timeout_s()))
         if happened:
@@ -233,7 +251,7 @@ class Workload:
     async def _publish(self, client: AsyncClient) -> None:
         """Publishes to everybody, and listens."""
         news = await client.open(AsyncDistributedTopic[int], "news")
-        self._listeners.append((client, _Listener(self, client, news._resource)))
+        listener = _Listener(self, client, news._resource)
         happened = None
         while not happened:  # a session may be lost while it subscribes
             subscription = news.subscribe()
@@ -241,8 +259,9 @@ class Workload:
         while not self.stopping:
             await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
             await self._pause()
-        await subscription.__aexit__(None, None, None)
         await self._ended(news.publish(-1))
+        await self.cluster.until(listener.has_heard_all)
+        await subscription.__aexit__(None, None, None)
 
     async def _come_and_go(self) -> None:
         """Clients who stay for one call, and close properly or crash with the lock in hand."""
@@ -300,6 +319,10 @@ class _Listener:
     def _event(self, name: str, values: list[Any], index: int) -> None:
         self._workload.heard += 1
         self._history.hear(self._published(), index, [name, values])
+
+    def has_heard_all(self) -> bool:
+        """Whether nothing that was published to its session is on the way."""
+        return self._history.heard == len(self._published())
 
     def _published(self) -> list[tuple[int, list[object]]]:
         published = []

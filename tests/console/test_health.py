@@ -43,6 +43,15 @@ def test_a_silent_server_has_the_name_that_others_give_it() -> None:
     assert ids == ["127.0.0.1:7409", "n1", "n3"]
 
 
+def test_a_server_of_another_cluster_counts_as_not_there() -> None:
+    """It is not a follower of this one, whatever its name; one without a cluster may be yet."""
+    foreign = replace(status("n3"), cluster_id=8)
+    health = health_of([foreign, *healthy()[:2]])
+    assert (health.verdict, health.leader, len(health.statuses)) == ("degraded", "n2", 2)
+    assert "another cluster: 0000000000000008" in health.members[2].reason
+    assert health_of([replace(foreign, cluster_id=0), *healthy()[:2]]).verdict == "healthy"
+
+
 def test_servers_are_in_the_order_of_their_numbers() -> None:
     """n2 comes before n10."""
     answers: list[Answer] = [replace(status("n1"), name=name) for name in ("n10", "n2", "b", "n1")]

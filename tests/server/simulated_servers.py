@@ -101,12 +101,12 @@ class TallyHandle:
         return self.client.submit_query(self.resource_id, method, *arguments)
 
 
-def start_servers(simulation: Simulation) -> dict[str, Server]:
+def start_servers(simulation: Simulation, catalog: Catalog = CATALOG) -> dict[str, Server]:
     """Start all servers; returns their actors."""
     servers = {}
     for name, endpoint in PEERS.items():
         node = simulation.node(Identity(name), endpoint=endpoint, disk=simulation.disk(name))
-        options = ServerOptions(name=name, peers=PEERS, catalog=CATALOG, segment_bytes=1 << 16)
+        options = ServerOptions(name=name, peers=PEERS, catalog=catalog, segment_bytes=1 << 16)
         node.spawn(Server, options, serial=1)
         servers[name] = node.actor_at(1)
     return servers

@@ -100,8 +100,9 @@ def test_a_name_has_one_type() -> None:
 class Hostile(Actor):
     """Takes over a session and sends what no client would."""
 
-    def __init__(self, server: str, session: int, answers: list[Any]) -> None:
+    def __init__(self, server: str, session: int, nonce: bytes, answers: list[Any]) -> None:
         self._session = session
+        self._nonce = nonce
         self._answers = answers
         self.environment.links.dial(server)
         self.wake_after(1.0)
@@ -111,7 +112,7 @@ class Hostile(Actor):
         name = type(message).__name__
         if name == "WakeupMessage":
             target = NodeAddress.well_known("n1", SERVER)
-            self.send(target, AttachSession(self._session, self._session))
+            self.send(target, AttachSession(self._session, self._nonce, self._session))
         elif name == "AttachSessionReply":
             self.send(sender, SubmitCommands(self._session, 1, 2, 0, 0, b"\xff\x00garbage"))
             self.send(sender, SubmitCommands(self._session, 3, 2, 2, 0, b"\x81\x01"))
@@ -129,7 +130,9 @@ def test_an_operation_nobody_can_decode_stops_no_server() -> None:
         async def story() -> None:
             async with AsyncClient(*ENDPOINTS) as client:
                 node = simulation.node(Identity("hostile"))
-                node.spawn(Hostile, ENDPOINTS[0], client.session_id, answers)
+                session = client.session_id
+                nonce = servers["n1"].progress.nonces[session]
+                node.spawn(Hostile, ENDPOINTS[0], session, nonce, answers)
                 await asyncio.sleep(5)
 
         simulation.run(story(), timeout_s=30)

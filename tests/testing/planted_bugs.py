@@ -1,23 +1,35 @@
 """Bugs to be caught: each is one that implementations of Raft have had, planted into ours."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from copycat.actors import actor
 from copycat.actors.simulated_disk import SimulatedDisk
-from copycat.protocol.raft import AppendEntries, AppendEntriesReply, RequestVote, RequestVoteReply
+from copycat.protocol.raft import (
+    AppendEntries,
+    AppendEntriesReply,
+    Propose,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+)
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.server.outbox import Outbox
-from copycat.server.progress import Progress
+from copycat.server.reading import ReadQueue
 from copycat.server.replicator import Replicator
 from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
 from copycat.server.session import Session
+from copycat.server.steps import CommandsAnswered, EventsAfter, Read, Replicate
+from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
+from copycat.storage.log import Log
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,13 @@ class PlantedBug:
     rule: str
     seeds: int
     plant: Callable[[], AbstractContextManager[Any]]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Have the bug while this lasts."""
+        # Actors look their handlers up once a class.
+        with patch.dict(actor._tables, clear=True), self.plant():
+            yield
 
 
 def votes_for_everybody() -> AbstractContextManager[Any]:
@@ -93,16 +112,13 @@ def votes_before_it_is_durable() -> AbstractContextManager[Any]:
 
 
 def counts_its_own_unsynced_log() -> AbstractContextManager[Any]:
-    def advance(role: Leader) -> None:
-        server = role.server
-        matches = sorted(
-            [f.match_index for f in role._following.values()] + [server.log.last_index]
-        )
-        index = matches[-server.options.majority]
-        if index > server.commit_index and server.log.term_at(index) == role._term:
-            server.commit_to(index)
+    advance = Leader._advance_commit_index
 
-    return patch.object(Leader, "_advance_commit_index", advance)
+    def advance_early(role: Leader) -> None:
+        with patch.object(Log, "synced_index", property(lambda log: log.last_index)):
+            advance(role)
+
+    return patch.object(Leader, "_advance_commit_index", advance_early)
 
 
 def counts_copies_of_earlier_terms() -> AbstractContextManager[Any]:
@@ -112,8 +128,14 @@ def counts_copies_of_earlier_terms() -> AbstractContextManager[Any]:
             [f.match_index for f in role._following.values()] + [server.log.synced_index]
         )
         index = matches[-server.options.majority]
-        if index > server.commit_index:
-            server.commit_to(index)
+        if index <= server.commit_index:
+            return
+        server.commit_to(index)
+        while role._open and role._open[0][0] <= index:
+            role._open_bytes -= role._open.popleft()[1]
+        for name, following in role._following.items():
+            if following.serves_clients:
+                role.step(role._replicators[name], Replicate(True))
 
     return patch.object(Leader, "_advance_commit_index", advance)
 
@@ -125,8 +147,8 @@ def commits_beyond_what_was_verified() -> AbstractContextManager[Any]:
         server = role.server
         commit_to = server.commit_to
 
-        def commit(index: int) -> None:
-            commit_to(max(index, min(message.commit_index, server.log.last_index)))
+        def commit(index: int, **options: Any) -> None:
+            commit_to(max(index, min(message.commit_index, server.log.last_index)), **options)
 
         with patch.object(server, "commit_to", commit):
             append_entries(role, message, sender)
@@ -158,22 +180,13 @@ def drops_what_it_has_already() -> AbstractContextManager[Any]:
 
 
 def asks_nobody_before_a_read() -> AbstractContextManager[Any]:
-    def confirm(role: Leader) -> None:
-        with patch.object(role._rounds, "current", 0):
-            confirm_reads(role)
+    read_index = Leader.read_index
 
-    def confirm_reads(role: Leader) -> None:
-        from copycat.protocol.raft import ReadIndexReply
-
+    def answer_at_once(role: Leader, message: ReadIndex, sender: Any) -> None:
+        read_index(role, message, sender)
         for _, index, asker, request in role._reads:
             role.send(asker, ReadIndexReply(request, index))
         role._reads = []
-
-    read_index = Leader.read_index
-
-    def answer_at_once(role: Leader, message: Any, sender: Any) -> None:
-        read_index(role, message, sender)
-        confirm_reads(role)
 
     return patch.object(Leader, "read_index", answer_at_once)
 
@@ -182,8 +195,23 @@ def elects_who_is_behind() -> AbstractContextManager[Any]:
     return patch.object(Server, "is_up_to_date", lambda server, last_term, last_index: True)
 
 
-def forgets_what_was_applied() -> AbstractContextManager[Any]:
-    """A retry that is in the log twice is applied twice."""
+def appends_every_copy() -> AbstractContextManager[Any]:
+    """Harmless by itself: what is in the log twice is applied once."""
+    arrive = Sequencer.arrive
+
+    def let_pass(sequencer: Sequencer, message: Propose, sender: Any) -> Any:
+        verdict = arrive(sequencer, message, sender)
+        return [message] if verdict is None and _is_old(sequencer, message) else verdict
+
+    return patch.object(Sequencer, "arrive", let_pass)
+
+
+def _is_old(sequencer: Sequencer, message: Propose) -> bool:
+    appended = sequencer._appended.get(message.session, 0)
+    return message.first_sequence <= max(appended, sequencer._applied.get(message.session, 0))
+
+
+def applies_every_copy() -> AbstractContextManager[Any]:
     apply_commands = Applier._apply_commands
     answered = Session.commands_answered
 
@@ -193,14 +221,51 @@ def forgets_what_was_applied() -> AbstractContextManager[Any]:
             sequences[batch.session] = batch.first_sequence - 1
         return apply_commands(applier, batch)
 
-    def answer_again(session: Session, message: Any, sender: Any) -> None:
+    def answer_again(session: Session, message: CommandsAnswered, sender: Any) -> None:
         session.sequence = message.first_sequence - 1
         answered(session, message, sender)
 
     return together(
+        appends_every_copy(),
         patch.object(Applier, "_apply_commands", apply_again),
         patch.object(Session, "commands_answered", answer_again),
     )
+
+
+def reads_what_it_has() -> AbstractContextManager[Any]:
+    """A server answers reads from its own state, however old."""
+    add = ReadQueue.add
+
+    def add_ready(queue: ReadQueue, read: Any, index: int) -> None:
+        if read.queries is not None:
+            read = Read(replace(read.queries, index=0, sequence=0), None, read.connection)
+        add(queue, read, 0)
+
+    return patch.object(ReadQueue, "add", add_ready)
+
+
+def takes_a_refusal_for_an_answer() -> AbstractContextManager[Any]:
+    append_entries_reply = Replicator.append_entries_reply
+
+    def reply(role: Replicator, message: AppendEntriesReply, sender: Any) -> None:
+        if message.term == role._term and not message.accepted:
+            role._accepted(role._next_index - 1)
+        append_entries_reply(role, message, sender)
+
+    return patch.object(Replicator, "append_entries_reply", reply)
+
+
+def appends_to_anything() -> AbstractContextManager[Any]:
+    """A follower does not look at what is before the batches it is sent."""
+    append_entries = Follower.append_entries
+
+    def append(role: Follower, message: AppendEntries, sender: Any) -> None:
+        log = role.server.log
+        if message.prev_index <= log.last_index == log.end_at_or_before(message.prev_index):
+            message = replace(message, prev_term=log.term_at(message.prev_index))
+        append_entries(role, message, sender)
+
+    return patch.object(Follower, "append_entries", append)
 
 
 def expires_by_its_own_clock() -> AbstractContextManager[Any]:
@@ -221,9 +286,9 @@ def grants_the_same_token_again() -> AbstractContextManager[Any]:
     grant = LockMachine._grant
 
     def grant_again(machine: LockMachine, commit: Any, session: int, request: int) -> int:
-        token = grant(machine, commit, session, request)
-        machine._holder = [session, request, token // 8]
-        return token // 8
+        grant(machine, commit, session, request)
+        machine._holder = [session, request, 7]
+        return 7
 
     return patch.object(LockMachine, "_grant", grant_again)
 
@@ -231,8 +296,7 @@ def grants_the_same_token_again() -> AbstractContextManager[Any]:
 def sends_events_once() -> AbstractContextManager[Any]:
     """Events that were lost on the way are not sent again."""
 
-    def drop(session: Session, message: Any, sender: Any) -> list[Any]:
-        session._events.clear()
+    def drop(session: Session, message: EventsAfter, sender: Any) -> list[Any]:
         return []
 
     return patch.object(Session, "events_after", drop)
@@ -240,8 +304,6 @@ def sends_events_once() -> AbstractContextManager[Any]:
 
 @contextmanager
 def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         for one in patches:
             stack.enter_context(one)
@@ -261,7 +323,10 @@ BUGS = [
     PlantedBug("needless truncation", "", 20, drops_what_it_has_already),
     PlantedBug("stale read", "Linearizability", 40, asks_nobody_before_a_read),
     PlantedBug("behind", "Leader Completeness", 20, elects_who_is_behind),
-    PlantedBug("duplicate apply", "Exactly once", 20, forgets_what_was_applied),
+    PlantedBug("duplicate apply", "Exactly once", 20, applies_every_copy),
+    PlantedBug("old read", "", 20, reads_what_it_has),
+    PlantedBug("refusal counts", "", 20, takes_a_refusal_for_an_answer),
+    PlantedBug("no look back", "", 20, appends_to_anything),
     PlantedBug("own clock", "State Machine Safety", 20, expires_by_its_own_clock),
     PlantedBug("dead holder", "Locks", 20, keeps_the_locks_of_the_dead),
     PlantedBug("old token", "Locks", 20, grants_the_same_token_again),

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from copycat.server.server import Server
 
 OPEN_BYTES_MAX = 64 << 20
-"""How much may be appended and not yet committed before proposals are refused."""
+"""How much may be appended and not yet committed before proposals are refused; a new leader
+keeps no more either until it serves."""
 
 
 class Rounds:
@@ -69,6 +70,7 @@ class Leader(Role):
         self._replicators: dict[str, NodeAddress] = {}
         self._sequencer = Sequencer(server.progress.sequences)
         self._early: list[tuple[Propose | ReadIndex, NodeAddress]] = []
+        self._early_bytes = 0
         self._reads: list[tuple[int, Index, NodeAddress, int]] = []  # round, index, asker, request
         self._open: deque[tuple[Index, int]] = (
             deque()
@@ -140,7 +142,13 @@ class Leader(Role):
             text = f"{self._open_bytes:,} bytes wait to be committed"
             self._refuse(message, sender, Refusal.OVERLOADED, text)
             return
-        if message.kind == BatchKind.COMMANDS:
+        if message.session > self.server.progress.applied_index:
+            # Another server has applied its opening already; here it may not be called unknown.
+            text = (
+                f"{self.server.options.name} has not applied as much as session {message.session}"
+            )
+            self._refuse(message, sender, Refusal.OVERLOADED, text)
+        elif message.kind == BatchKind.COMMANDS:
             self._propose_commands(message, sender)
         elif message.kind == BatchKind.OPEN_SESSION or self._knows_session(message, sender):
             if message.kind == BatchKind.OPEN_RESOURCE and self._lacks_type(message, sender):
@@ -172,7 +180,9 @@ class Leader(Role):
         _, kind, version = decode(message.operations)
         wanted = f"{kind}/{version}"
         known = {self.server.options.name: self.server.offers}
-        known |= {peer.name: peer.offers for peer in self.server.peers.values() if peer.offers}
+        known |= {
+            peer.name: peer.offers for peer in self.server.peers.values() if peer.offers is not None
+        }
         lacking = [name for name, offers in known.items() if wanted not in offers]
         if lacking:
             text = f"{', '.join(lacking)} does not know the type {kind} version {version}"
@@ -221,8 +231,10 @@ class Leader(Role):
         server.flush_soon()
 
     def _keep_early(self, message: Propose | ReadIndex, sender: NodeAddress) -> None:
-        if len(self._early) < EARLY_MAX:
+        size_bytes = len(message.operations) if isinstance(message, Propose) else 0
+        if len(self._early) < EARLY_MAX and self._early_bytes + size_bytes <= OPEN_BYTES_MAX:
             self._early.append((message, sender))
+            self._early_bytes += size_bytes
         else:
             self._refuse_to_lead(message, sender)
 

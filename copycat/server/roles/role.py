@@ -7,7 +7,7 @@ outbox. When a handler has made the server change its role it must return at onc
 
 from typing import TYPE_CHECKING, ClassVar
 
-from copycat.actors import Actor, NodeAddress
+from copycat.actors import NodeAddress
 from copycat.actors.codec import decode
 from copycat.protocol.client import Refusal
 from copycat.protocol.raft import (
@@ -23,6 +23,7 @@ from copycat.protocol.raft import (
     RequestVoteReply,
 )
 from copycat.server.peers import Following
+from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     AskFollowing,
     Begin,
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
 NEVER_S = float("inf")
 
 
-class Role(Actor):
+class Role(ServerActor):
     """The part of a server that changes with its state of Raft."""
 
-    fail_stop = True
+    from_servers = frozenset((PreVoteReply, RequestVoteReply))
     title: ClassVar[str]
     """The word that status and logs show."""
 
