@@ -99,8 +99,10 @@ class Replicator(ServerActor):
         if message.accepted:
             self._accepted(message.match_index)
         elif message.match_index < self._next_index - 1 or self._in_flight:
+            # Below what matched only when a probe was refused: the follower's disk has lost that.
+            floor = 0 if self._probing else following.match_index
             self._probe_again()
-            hint = max(following.match_index, message.match_index)
+            hint = max(floor, message.match_index)
             log = self.server.log
             self._next_index = log.end_at_or_before(min(hint, log.last_index)) + 1
         self.send(self._leader, PeerAnswered())
@@ -113,7 +115,7 @@ class Replicator(ServerActor):
             self._in_flight_bytes -= in_flight.popleft()[1]
         self._asked_s = self.server.now_s()
         self._probing = False
-        self._next_index = max(self._next_index, following.match_index + 1)
+        self._next_index = max(self._next_index, match_index + 1)
 
     def _send(self, now_s: float, batches: list[Batch]) -> None:
         log = self.server.log

@@ -6,7 +6,7 @@ their own. Everything it does is told to the monitors, for the story of a failur
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from copycat.actors.simulated_network import NetworkFaults
@@ -31,7 +31,19 @@ class FaultDriver:
             a client that is told "not applied" may be wrong then.
     """
 
-    def __init__(self, cluster: SimulatedCluster, chance: random.Random) -> None:
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        chance: random.Random,
+        kinds: Collection[str] | None = None,
+    ) -> None:
+        """Plan what goes wrong.
+
+        Args:
+            cluster: where.
+            chance: decides everything.
+            kinds: the faults to have; None: each with probability 1/2.
+        """
         self._cluster = cluster
         self._chance = chance
         self._mends = (self._restart, self._heal)
@@ -50,7 +62,8 @@ class FaultDriver:
             "slow disk": self._slow_disk,
             "failed sync": self._fail_sync,
         }
-        self.kinds = {name: fault for name, fault in every.items() if chance.random() < 0.5}
+        chosen = [name for name in every if chance.random() < 0.5] if kinds is None else kinds
+        self.kinds = {name: every[name] for name in chosen}
         self.doubles = chance.random() < 0.25
         self.done = dict.fromkeys(self.kinds, 0)
         self._pace_s = chance.choice((0.1, 0.3, 1.0))

@@ -233,7 +233,8 @@ class Monitors:
         self._check_votes(watched, term)
         self.ledger.check_leader(watched.name, term, watched.log)
         watched.leads_in = term
-        watched.following = [(name, following, 0) for name, following in server.following().items()]
+        if not watched.node.stopped:  # else its roles are gone
+            watched.following = [(name, f, 0) for name, f in server.following().items()]
 
     def _check_votes(self, watched: Watched, term: Term) -> None:
         elected = watched.server.identity.server_id
@@ -316,10 +317,11 @@ class Monitors:
                 f"{watched.name} leads in term {watched.leads_in} and commits {index} of term"
                 f" {term}",
             )
-        holders = []
-        for other in self._watched.values():
-            if other.synced_index >= index and _term_at(other.log, index) == term:
-                holders.append(other.name)
+        holders = [
+            other.name
+            for other in self._watched.values()
+            if other.synced_index >= index and _term_at(other.log, index) == term
+        ]
         if len(holders) < self._cluster.majority:
             raise self.story.violated(
                 "Commitment: what a leader commits is durable on a majority (§3.8, §10.2.1)",

@@ -20,7 +20,7 @@ DIFFERENCES_TOLD = 10
 
 def children_of(applier: Applier) -> dict[NodeAddress, Cell]:
     """The actors that an Applier steps."""
-    cell: Cell = applier._myRef  # type: ignore[attr-defined]
+    cell: Cell = applier._myRef
     return cell.children
 
 

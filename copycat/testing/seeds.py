@@ -5,7 +5,13 @@
 True
 """
 
+import logging
+import multiprocessing
+import traceback
+from collections.abc import Collection, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from copycat.actors.simulation import Simulation
 from copycat.testing.cluster import SimulatedCluster
@@ -13,7 +19,7 @@ from copycat.testing.faults import FaultDriver
 from copycat.testing.limits import small_limits
 from copycat.testing.workload import Workload
 
-HARM_S = 8.0
+HARM_S = 6.0
 PROGRESS_WITHIN_S = 60.0
 """How long after the last repair every call must have ended, in virtual time.
 
@@ -21,7 +27,7 @@ An election takes a second. But a connection that was cut is given up after 30 s
 one to a server that crashed without a word.
 """
 
-COMMAND = "make test SEED={seed} ONLY=test_seeds"
+COMMAND = "python -c 'from copycat.testing.seeds import run_seed; run_seed({seed})'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,12 @@ class SeedReport:
 
 
 def run_seed(
-    seed: int, *, servers: int = 0, harm_s: float = HARM_S, replay: str = COMMAND
+    seed: int,
+    *,
+    servers: int = 0,
+    harm_s: float = HARM_S,
+    faults: Collection[str] | None = None,
+    replay: str = COMMAND,
 ) -> SeedReport:
     """Run one world.
 
@@ -53,6 +64,7 @@ def run_seed(
         seed: decides everything.
         servers: how many; 0: 3 or 5, by the seed.
         harm_s: how long faults happen, in virtual time.
+        faults: which kinds; None: some, by the seed.
         replay: the command that a failure names, with ``{seed}`` in it.
 
     Raises:
@@ -65,16 +77,16 @@ def run_seed(
         monitors = cluster.monitors
         assert monitors is not None, "a cluster is monitored unless told otherwise"
         monitors.story.replay = replay.format(seed=seed)
-        faults = FaultDriver(cluster, simulation.random_for("faults"))
+        driver = FaultDriver(cluster, simulation.random_for("faults"), faults)
         workload = Workload(
-            cluster, simulation.random_for("workload"), refusals_hold=not faults.doubles
+            cluster, simulation.random_for("workload"), refusals_hold=not driver.doubles
         )
         cluster.start()
 
         async def harm() -> None:
             await cluster.until(cluster.leader)
-            await faults.run(harm_s)
-            faults.repair()
+            await driver.run(harm_s)
+            driver.repair()
 
         simulation.run(workload.run(harm, PROGRESS_WITHIN_S))
         monitors.story.tell("the workload", "has come to its end")
@@ -98,9 +110,38 @@ def run_seed(
             unknown=workload.counter.unknown,
             grants=workload.grants,
             heard=workload.heard,
-            faults=faults.done,
+            faults=driver.done,
             limits=tuple(limits),
         )
+
+
+def failure_of(seed: int, replay: str = COMMAND) -> str | None:
+    """Run one world; what went wrong, as text that can cross processes, or None."""
+    logging.disable(logging.CRITICAL)  # servers that crash are the point here
+    try:
+        run_seed(seed, replay=replay)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed has failed
+        told = "".join(traceback.format_exception(error))
+        return f"seed {seed} failed; replay: {replay.format(seed=seed)}\n{told}"
+    finally:
+        logging.disable(logging.NOTSET)
+    return None
+
+
+def failures_of(
+    seeds: Iterable[int], *, processes: int | None = None, replay: str = COMMAND
+) -> list[str]:
+    """Run many worlds, in several processes: what ``failure_of`` said of those that failed.
+
+    Args:
+        seeds: which.
+        processes: how many at a time; None: one for each core.
+        replay: as for ``run_seed``.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+        told = pool.map(partial(failure_of, replay=replay), seeds, chunksize=4)
+        return [failure for failure in told if failure is not None]
 
 
 def _sessions(cluster: SimulatedCluster) -> int:

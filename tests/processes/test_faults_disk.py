@@ -88,19 +88,24 @@ def test_a_torn_tail_is_cut_and_caught_up(cluster: ProcessCluster, torn: str) ->
 
 
 def test_a_damaged_last_record_costs_nothing_that_was_acknowledged(cluster: ProcessCluster) -> None:
-    """It cannot be told from a torn one; the server has it again from the next leader."""
+    """It cannot be told from a torn one; the server has it again from a leader, the old or a new."""
     count(cluster, INCREMENTS)
     leader = cluster.leader()
-    victim, third = cluster.others(leader)
+    victim = cluster.others(leader)[0]
     cluster.kill(victim)
     file, end = log_of(cluster, victim)
     change(file, end - 9, bytes(range(1, 10)))
-    cluster.kill(leader)
     cluster.start(victim)
+
+    def has_caught_up() -> bool:
+        told = cluster.statuses()
+        return victim in told and told[victim].applied_index == told[leader].applied_index
+
+    until(has_caught_up, "the leader sends again what the server has lost")
+    cluster.kill(leader)
     assert count(cluster, 1) == INCREMENTS + 1
     cluster.start(leader)
     assert count(cluster, 1) == INCREMENTS + 2
-    assert cluster.leader() == third
 
 
 def test_a_damaged_small_file_is_refused(cluster: ProcessCluster) -> None:
@@ -123,18 +128,20 @@ def test_a_damaged_small_file_is_refused(cluster: ProcessCluster) -> None:
 
 def test_a_failed_sync_stops_one_server(tmp_path: Path) -> None:
     """It says so and exits with 1, loses nothing that was acknowledged, and starts again."""
+    strace = ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync"]
     if shutil.which("strace") is None:
         pytest.skip("strace is missing: apt-get install strace")
+    if subprocess.run([*strace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here: run the tests as root, or where ptrace is allowed")
     cluster = ProcessCluster(tmp_path)
     # Who has the first name stands for election first, so most often it is a leader that fails.
     victim, *others = cluster.peers
     fails = f"inject=fdatasync:error=EIO:when={SYNCS}"
-    strace = ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null"]
     with cluster:
         for name in cluster.peers:
             cluster.kill(name)
             shutil.rmtree(tmp_path / name, ignore_errors=True)
-        cluster.start(victim, *strace, "-e", "trace=fdatasync", "-e", fails)
+        cluster.start(victim, *strace, "-e", fails)
         for name in others:
             cluster.start(name)
         acknowledged = unknown = 0

@@ -34,11 +34,11 @@ from copycat.storage.log import Log
 
 @dataclass(frozen=True)
 class PlantedBug:
-    """A bug, and the rule whose monitor must notice it within so many seeds."""
+    """A bug, the rule whose monitor must notice it, and the faults under which it shows."""
 
     name: str
-    rule: str
-    seeds: int
+    rule: str  # a regular expression
+    faults: tuple[str, ...]
     plant: Callable[[], AbstractContextManager[Any]]
 
     @contextmanager
@@ -236,10 +236,10 @@ def reads_what_it_has() -> AbstractContextManager[Any]:
     """A server answers reads from its own state, however old."""
     add = ReadQueue.add
 
-    def add_ready(queue: ReadQueue, read: Any, index: int) -> None:
+    def add_ready(queue: ReadQueue, read: Any, index: int, *rest: Any) -> None:
         if read.queries is not None:
-            read = Read(replace(read.queries, index=0, sequence=0), None, read.connection)
-        add(queue, read, 0)
+            read = Read(replace(read.queries, index=0), None, read.connection)
+        add(queue, read, 0, *rest)
 
     return patch.object(ReadQueue, "add", add_ready)
 
@@ -310,25 +310,27 @@ def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
         yield
 
 
+LEADERS = ("isolate leader", "crash leader", "network")
+
 BUGS = [
-    PlantedBug("double vote", "Ballot", 20, votes_for_everybody),
-    PlantedBug("forgotten vote", "Votes", 20, forgets_its_vote),
-    PlantedBug("missing sync", "Durability", 20, syncs_nothing),
-    PlantedBug("early outbox", "Votes", 20, speaks_before_it_is_durable),
-    PlantedBug("early vote", "Votes", 20, votes_before_it_is_durable),
-    PlantedBug("own unsynced log", "Commitment", 20, counts_its_own_unsynced_log),
-    PlantedBug("earlier terms", "Commitment", 20, counts_copies_of_earlier_terms),
-    PlantedBug("unverified commit", "", 20, commits_beyond_what_was_verified),
-    PlantedBug("unverified ack", "", 20, acknowledges_more_than_was_verified),
-    PlantedBug("needless truncation", "", 20, drops_what_it_has_already),
-    PlantedBug("stale read", "Linearizability", 40, asks_nobody_before_a_read),
-    PlantedBug("behind", "Leader Completeness", 20, elects_who_is_behind),
-    PlantedBug("duplicate apply", "Exactly once", 20, applies_every_copy),
-    PlantedBug("old read", "", 20, reads_what_it_has),
-    PlantedBug("refusal counts", "", 20, takes_a_refusal_for_an_answer),
-    PlantedBug("no look back", "", 20, appends_to_anything),
-    PlantedBug("own clock", "State Machine Safety", 20, expires_by_its_own_clock),
-    PlantedBug("dead holder", "Locks", 20, keeps_the_locks_of_the_dead),
-    PlantedBug("old token", "Locks", 20, grants_the_same_token_again),
-    PlantedBug("lost events", "", 20, sends_events_once),
+    PlantedBug("double vote", "Ballot", LEADERS, votes_for_everybody),
+    PlantedBug("forgotten vote", "Votes", LEADERS, forgets_its_vote),
+    PlantedBug("early vote", "Votes", LEADERS, votes_before_it_is_durable),
+    PlantedBug("early outbox", "Votes", LEADERS, speaks_before_it_is_durable),
+    PlantedBug("missing sync", "Durability|the log is damaged", ("crash",), syncs_nothing),
+    PlantedBug("own unsynced log", "Commitment", ("slow disk",), counts_its_own_unsynced_log),
+    PlantedBug("earlier terms", "Commitment", LEADERS, counts_copies_of_earlier_terms),
+    PlantedBug("unverified commit", "Safety", LEADERS, commits_beyond_what_was_verified),
+    PlantedBug("unverified ack", "Replication|whole", LEADERS, acknowledges_more_than_was_verified),
+    PlantedBug("needless truncation", "Replication|Commitment", LEADERS, drops_what_it_has_already),
+    PlantedBug("refusal counts", "Replication|Commitment", LEADERS, takes_a_refusal_for_an_answer),
+    PlantedBug("no look back", "Log Matching|Safety", LEADERS, appends_to_anything),
+    PlantedBug("behind", "Completeness|Commitment", LEADERS, elects_who_is_behind),
+    PlantedBug("stale read", "Linearizability", ("isolate leader",), asks_nobody_before_a_read),
+    PlantedBug("old read", "Linearizability|Sessions", ("slow disk", "network"), reads_what_it_has),
+    PlantedBug("duplicate apply", "Exactly once", LEADERS, applies_every_copy),
+    PlantedBug("own clock", "Safety", ("clock",), expires_by_its_own_clock),
+    PlantedBug("dead holder", "Locks", (), keeps_the_locks_of_the_dead),
+    PlantedBug("old token", "Locks", (), grants_the_same_token_again),
+    PlantedBug("lost events", "Progress", ("network", "reset"), sends_events_once),
 ]
