@@ -51,11 +51,12 @@ class End:
         holds: whether it does, or loses; None before the first thing was stopped.
         stopped_at_s: when a cut first stopped something here.
         has_lost: whether a cut has lost anything that was to arrive here.
+        refusal: why this side has refused the other, if it has.
     """
 
     __slots__ = (
         "_label", "dial", "has_lost", "held", "hello", "holds", "last_arrival_s", "network",
-        "node", "peer", "stopped_at_s", "up",
+        "node", "peer", "refusal", "stopped_at_s", "up",
     )  # fmt: skip
 
     peer: "End"
@@ -77,6 +78,7 @@ class End:
         self.holds: bool | None = None
         self.stopped_at_s = 0.0
         self.has_lost = False
+        self.refusal: Closing | None = None
         self._label = b""
 
     def connect(self, peer: "End") -> None:
@@ -149,7 +151,7 @@ class Dial:
         if self.is_over():
             links.network.close(end.peer, Closing(_RESET))
         elif not end.peer.up:
-            self.failed(Closing(_RESET))
+            self.failed(end.peer.refusal or Closing(_RESET))
         else:
             self.end = end
             links.opened(end)
@@ -314,5 +316,5 @@ class SimulatedLinks:
     def _refuse(self, end: End, reason: str) -> None:
         """Close a connection from this side, for a reason that the other side is told."""
         self.down(end, Closing(reason, refused=True))
-        said = f"refused by the other node: {reason}"
-        self.network.close(end.peer, Closing(said, refused=True))
+        end.refusal = Closing(f"refused by the other node: {reason}", refused=True)
+        self.network.close(end.peer, end.refusal)

@@ -2,7 +2,7 @@
 
 It *probes*, one request at a time, until the follower has accepted one; then it *streams*, several
 requests in flight, advancing ``next_index`` as it sends. Anything unexpected makes it probe again
-from what is known to match.
+from what is known to match, or from the end of the log while nothing is.
 
 Invariants: ``match_index`` only grows and moves only by an accepted reply of this term;
 ``next_index`` is always above it and the base of a batch of the leader's log, or one past its end.
@@ -145,7 +145,9 @@ class Replicator(ServerActor):
         self._probing = True
         self._in_flight.clear()
         self._in_flight_bytes = 0
-        self._next_index = self._following.match_index + 1
+        # What the follower has is not known before it has accepted anything: its refusal says where
+        # to go on, and the whole log need not be sent again.
+        self._next_index = (self._following.match_index or self.server.log.last_index) + 1
 
     @property
     def _patience_s(self) -> float:

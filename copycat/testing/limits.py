@@ -14,6 +14,8 @@ from copycat.storage import log
 def small_limits(chance: random.Random) -> Iterator[list[str]]:
     """Make some limits of servers small while this lasts, each with probability 1/2.
 
+    With them goes the index at which a leader begins to send to a follower it knows nothing of.
+
     Yields:
         The names of those that are.
     """
@@ -37,4 +39,16 @@ def small_limits(chance: random.Random) -> Iterator[list[str]]:
             defaults = log.Log.__init__.__kwdefaults__
             assert defaults is not None, "the log has a cache"
             patches.enter_context(patch.dict(defaults, cache_bytes=2_000))
+        if chance.random() < 0.5:
+            made.append("next_index")
+            patches.enter_context(patch.object(replicator.Replicator, "_probe_again", _begin_low))
         yield made
+
+
+_probe_again = replicator.Replicator._probe_again
+
+
+def _begin_low(one: replicator.Replicator) -> None:
+    """A leader may begin to send anywhere; followers must bear what they have already."""
+    _probe_again(one)
+    one._next_index = one._following.match_index + 1

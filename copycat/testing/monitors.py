@@ -109,6 +109,8 @@ class Monitors:
 
     def wiped(self, name: str) -> None:
         """A server has been given an empty disk: it is another one by the same name."""
+        if not self._watched[name].stopped:
+            self._stopped(self._watched[name])
         self._watched[name] = Watched(name)
 
     def _check_recovered(self, watched: Watched, server: "Server") -> None:

@@ -324,7 +324,7 @@ BUGS = [
     PlantedBug("unverified ack", "Replication|whole", LEADERS, acknowledges_more_than_was_verified),
     PlantedBug("needless truncation", "Replication|Commitment", LEADERS, drops_what_it_has_already),
     PlantedBug("refusal counts", "Replication|Commitment", LEADERS, takes_a_refusal_for_an_answer),
-    PlantedBug("no look back", "Log Matching|Safety", LEADERS, appends_to_anything),
+    PlantedBug("no look back", "Log Matching|Safety|Replication", LEADERS, appends_to_anything),
     PlantedBug("behind", "Completeness|Commitment", LEADERS, elects_who_is_behind),
     PlantedBug("stale read", "Linearizability", ("isolate leader",), asks_nobody_before_a_read),
     PlantedBug("old read", "Linearizability|Sessions", ("slow disk", "network"), reads_what_it_has),

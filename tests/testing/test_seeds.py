@@ -39,12 +39,12 @@ def test_worlds_are_worth_their_while() -> None:
     assert all(sum(report.faults.values()) > 0 for report in reports)
 
 
-@pytest.mark.parametrize("seed", [8, 9])
-def test_a_seed_decides_everything(seed: int) -> None:
+@pytest.mark.parametrize("world", [8, 9])
+def test_a_seed_decides_everything(world: int) -> None:
     """Processes that hash differently have the same world; seed 8 also encodes what stays at home."""
-    reports = {report_of(seed, hash_seed) for hash_seed in ("1", "2")}
+    reports = {report_of(world, hash_seed) for hash_seed in ("1", "2")}
     assert len(reports) == 1
-    assert f"seed={seed}" in reports.pop()
+    assert f"seed={world}" in reports.pop()
 
 
 def test_another_seed_is_another_world() -> None:
