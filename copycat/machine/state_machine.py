@@ -48,8 +48,11 @@ class Commit:
 
         Raises:
             CodecError: a value is of another kind.
+            TypeError: a session is no int.
         """
         receivers = (sessions,) if isinstance(sessions, int) else tuple(sessions)
+        if not all(type(receiver) is int for receiver in receivers):
+            raise TypeError("an event is published to sessions, which are ints")
         encoded = encode([self._owner.resource, event, values])
         self._effects.append(Publication(receivers, encoded))
 

@@ -219,7 +219,13 @@ class Applier(ServerActor):
             return None
         known = self._names.get(name)
         if known is None:
-            known = self._make_resource(batch.base_index, name, kind, version)
+            try:
+                known = self._make_resource(batch.base_index, name, kind, version)
+            except (ConfigurationError, MemoryError, RecursionError):
+                raise
+            except Exception as error:  # noqa: BLE001 - user code; the same on every server
+                text = f"a {kind} cannot be made: {type(error).__name__}"
+                return ResourceOpened(batch.session, batch.first_sequence, 0, text)
         resource, known_kind, known_version = known
         if (kind, version) == (known_kind, known_version):
             return ResourceOpened(batch.session, batch.first_sequence, resource, "")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ANOTHER_IDENTITY = "another server is known by this name"
 """How a refusal begins that a server must not survive."""
 
+BY_THE_OTHER_NODE = "refused by the other node: "
+"""How the runtime begins the reason when the other node refused."""
+
 NOT_A_MEMBER = "is not one of the servers"
 """What a server is told whose name is in nobody's list."""
 
@@ -203,7 +206,8 @@ class Membership:
         """A peer will not talk to this server, which must stop if it is a wiped one or has a name
         that the cluster does not know."""
         self._server.note("warning", f"{link.endpoint} refused this server: {link.reason}")
-        if self._taking_part:
+        # What this server has refused is reported in its own words, which must not stop it.
+        if self._taking_part or not link.reason.startswith(BY_THE_OTHER_NODE):
             return
         if NOT_A_MEMBER in link.reason:
             raise ConfigurationError(

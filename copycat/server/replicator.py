@@ -5,7 +5,8 @@ requests in flight, advancing ``next_index`` as it sends. Anything unexpected ma
 from what is known to match, or from the end of the log while nothing is.
 
 Invariants: ``match_index`` only grows and moves only by an accepted reply of this term;
-``next_index`` is always above it and the base of a batch of the leader's log, or one past its end.
+``next_index`` is the base of a batch of the leader's log, or one past its end, and above the match
+index unless a probe was refused there, which only a disk that lost something can cause.
 """
 
 from collections import deque

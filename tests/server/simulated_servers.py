@@ -78,7 +78,14 @@ class Note(StateMachine):
         return self.writes
 
 
-CATALOG = Catalog({"tally": Tally, "note": Note})
+class Unborn(StateMachine):
+    """A type that cannot be made."""
+
+    def __init__(self) -> None:
+        raise ValueError("as planned")
+
+
+CATALOG = Catalog({"tally": Tally, "note": Note, "unborn": Unborn})
 
 
 class TallyHandle:

@@ -33,6 +33,12 @@ class NotedHandle(TallyHandle):
     resource_type: ClassVar[str] = "note"
 
 
+class UnbornHandle(TallyHandle):
+    """A handle of a type that cannot be made."""
+
+    resource_type: ClassVar[str] = "unborn"
+
+
 async def failing(handle: TallyHandle, method: str, *arguments: Any) -> str:
     with pytest.raises(OperationFailed) as caught:
         await handle.command(method, *arguments)
@@ -80,7 +86,7 @@ def test_a_failed_command_publishes_and_schedules_nothing() -> None:
 
 
 def test_a_name_has_one_type() -> None:
-    """Opening a name as another type is refused; so is a type that a voter does not know."""
+    """Opening a name as another type is refused; so is a type that no voter knows or can make."""
 
     async def story() -> None:
         async with AsyncClient(*ENDPOINTS) as client:
@@ -89,6 +95,8 @@ def test_a_name_has_one_type() -> None:
                 await client.open(OtherHandle, "other")
             with pytest.raises(UnknownResourceType):
                 await client.open(NewerHandle, "newer")
+            with pytest.raises(WrongResourceType, match="cannot be made: ValueError"):
+                await client.open(UnbornHandle, "unborn")
             with pytest.raises(WrongResourceType):
                 await client.open(NotedHandle, "tally")
 
