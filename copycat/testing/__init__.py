@@ -1,1 +1,33 @@
-"""Whole clusters in a simulated world, and the checker of what their clients saw."""
+"""Whole clusters in a simulated world, and the monitors that hold them to their rules.
+
+For tests of programs that use Copycat: real servers and clients run in virtual time, in one thread,
+with every fault on order, and a seed repeats a run exactly.
+
+    with Simulation(seed=17) as simulation:
+        cluster = SimulatedCluster(simulation)
+        cluster.start()
+        cluster.run(my_story(cluster), timeout_s=60)
+
+``SimulatedCluster`` is the place to begin; ``FaultDriver`` breaks things by chance, ``Workload`` is
+what this package tests itself with, and ``run_seed`` puts them together.
+"""
+
+from copycat.actors.simulated_network import NetworkFaults
+from copycat.actors.simulation import Simulation
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.faults import FaultDriver
+from copycat.testing.seeds import SeedReport, failures_of, run_seed
+from copycat.testing.violation import InvariantViolated
+from copycat.testing.workload import Workload
+
+__all__ = [
+    "FaultDriver",
+    "InvariantViolated",
+    "NetworkFaults",
+    "SeedReport",
+    "SimulatedCluster",
+    "Simulation",
+    "Workload",
+    "failures_of",
+    "run_seed",
+]

@@ -5,6 +5,10 @@ from collections import deque
 from copycat.actors.simulation import Simulation
 
 LINES_TOLD = 30
+COMMITS_TOLD = 10  # besides; there are so many that they would push out everything else
+
+Line = tuple[int, float, int, str, str]
+"""Number, virtual time, event, who, what."""
 
 
 class InvariantViolated(AssertionError):
@@ -37,7 +41,9 @@ class Story:
     def __init__(self, simulation: Simulation) -> None:
         self.replay = ""
         self._simulation = simulation
-        self._lines: deque[tuple[float, int, str, str]] = deque(maxlen=LINES_TOLD)
+        self._lines: deque[Line] = deque(maxlen=LINES_TOLD)
+        self._commits: deque[Line] = deque(maxlen=COMMITS_TOLD)
+        self._told = 0
 
     def tell(self, who: str, what: str) -> None:
         """Add a line.
@@ -46,15 +52,15 @@ class Story:
             who: a server, or who did something to servers.
             what: what happened, as a sentence that goes on after ``who``.
         """
-        simulation = self._simulation
-        self._lines.append((simulation.now_s, simulation.events, who, what))
+        self._lines.append(self._line(who, what))
 
     def tell_commit(self, who: str, index: int) -> None:
-        """Add that a server's commit index has moved; moves in a row make one line."""
-        what = f"commits {index}"
-        if self._lines and self._lines[-1][2] == who and self._lines[-1][3].startswith("commits "):
-            self._lines.pop()
-        self.tell(who, what)
+        """Add that a server's commit index has moved."""
+        self._commits.append(self._line(who, f"commits {index}"))
+
+    def _line(self, who: str, what: str) -> Line:
+        self._told += 1
+        return (self._told, self._simulation.now_s, self._simulation.events, who, what)
 
     def violated(self, rule: str, detail: str) -> InvariantViolated:
         """The error to raise for a broken rule."""
@@ -64,7 +70,7 @@ class Story:
             "what happened to the servers before:",
             *(
                 f"  {when_s:11.6f} s {event:7,}  {who} {what}"
-                for when_s, event, who, what in self._lines
+                for _, when_s, event, who, what in sorted([*self._lines, *self._commits])
             ),
         ]
         if self.replay:

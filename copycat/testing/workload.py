@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from copycat.actors.codec import decode
 from copycat.client.asynchronous import AsyncClient
@@ -149,20 +149,30 @@ class Workload:
                 asyncio.create_task(self._increment(hits), name="increment")
                 for _ in range(self.chance.randint(1, PIPELINE_MAX))
             ]
+            read = None
             if self.chance.random() < 0.5:
-                calls.append(asyncio.create_task(self._read_counter(hits), name="read"))
-            for call in calls:
-                await call
+                read = asyncio.create_task(self._read_counter(hits), name="read")
+            values = [value for call in calls if (value := await call) is not None]
+            if values != sorted(values):
+                raise self._violated(
+                    "Sessions: commands take effect in the order they were submitted in (§6.3)",
+                    f"{client!r} counted in a row and was answered {values}",
+                )
+            if read is not None:
+                await read
             await self._pause()
         await self._increment(hits)
 
-    async def _increment(self, hits: AsyncDistributedCounter) -> None:
+    async def _increment(self, hits: AsyncDistributedCounter) -> int | None:
+        """Count; the new value if there was an answer."""
         floor = self.counter.begin_increment()
         happened, value = await self._ended(hits.increment(timeout_s=self._timeout_s()))
         if happened:
             self.counter.end_increment(floor, value)
-        elif happened is None:
+            return cast("int", value)
+        if happened is None:
             self.counter.unknown += 1
+        return None
 
     async def _read(self, client: AsyncClient) -> None:
         """Reads only, so that no command of its own holds it up; at any server, too."""

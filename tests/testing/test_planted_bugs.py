@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from copycat.testing.seeds import run_seed
+from copycat.testing.violation import InvariantViolated
 from planted_bugs import BUGS, PlantedBug, appends_every_copy
 
 SEEDS_MAX = 40
@@ -38,6 +39,19 @@ def test_a_planted_bug_is_caught(bug: PlantedBug) -> None:
     told = first_failure(bug)
     assert told, f"{bug.name} was not noticed under {SEEDS_MAX} seeds"
     assert re.search(bug.rule, told), told
+
+
+def test_a_failure_tells_its_story() -> None:
+    """The rule in words, who broke it and when, what led to it, and the command that replays it."""
+    bug = next(bug for bug in BUGS if bug.name == "own unsynced log")
+    with bug.planted(), pytest.raises(InvariantViolated) as caught:
+        run_seed(0, faults=bug.faults, replay="replay {seed}")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == caught.value.rule
+    assert lines[1].strip() == caught.value.detail
+    assert re.match(r"  at [0-9.]+ s, event [0-9,]+, seed 0$", lines[2])
+    assert any(re.search(r"n[1-3] leads in term 1$", line) for line in lines)
+    assert lines[-1] == "replay: replay 0"
 
 
 def test_a_batch_that_is_in_the_log_twice_is_applied_once(seed: int) -> None:
