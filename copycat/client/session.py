@@ -100,7 +100,6 @@ class ClientSession(Actor):
         self._servers = Servers(options, shared or SharedLinks(), links)
         self._patience = Patience(self.environment.random)
         self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
-
         self._opening_s = inf  # when the session was asked for first
         self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before then
         self._contact = Contact(options.timeout_s)
