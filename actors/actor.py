@@ -46,7 +46,7 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
         Delivery is not certain: a message to another node may be lost with the link, one to an
         actor that has ended becomes a dead letter.
         """
-        self._myRef.actor_send(target, message)
+        self._myRef.node.deliver(target, message, self.address)
 
     def spawn(self, actor: type["Actor"], *arguments: Any) -> NodeAddress:
         """Make a child in this node at once, with these arguments for its ``__init__``.

@@ -71,6 +71,7 @@ class Cell:
             self.actor._myRef = self
             self.actor.environment = self.node.environment
             self.actor.address = self.address
+            self.actor.step = self.step
             if actor.receiveMessage is Actor.receiveMessage:
                 self._handlers = table_of(actor)
             if actor.admits is not Actor.admits:
@@ -88,8 +89,7 @@ class Cell:
         for _ in range(len(mailbox)):
             if not mailbox:  # the actor was ended by its own handler
                 return
-            message, sender = mailbox.popleft()
-            self.handle(message, sender)
+            self.handle(*mailbox.popleft())
 
     def handle(self, message: Any, sender: NodeAddress) -> Any:
         """Give one message to the actor, with the rules for exceptions of its class."""
@@ -130,7 +130,7 @@ class Cell:
         elif not isinstance(message, DeadEnvelope | ActorSystemMessage):
             self.node.dead_letter(self.address, message)
 
-    def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None) -> Any:
+    def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None = None) -> Any:
         """Have a child handle a message now; its exceptions are this actor's own."""
         cell = self.children[child]
         handler = cell._handlers.get(type(message))

@@ -10,24 +10,33 @@ The limits are ours, not the decoder's: they must mean the same in every version
 servers that apply one log have to agree on what cannot be decoded.
 """
 
+from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from typing import Any
 
 from cbor2 import CBORDecodeError, CBORDecoder, CBOREncodeError, dumps
 
-DEPTH_MAX = 32  # lists and dicts inside each other; a list of numbers has depth 1
+DEPTH_MAX = 32  # lists and dicts inside each other; a list of numbers has depth 1, an empty one 0
 INTEGER_BOUND = 2**64  # ints are from -INTEGER_BOUND up to but not including it
 
 _SHORT_BYTES = 0x58  # the head of a byte string whose length is in the next byte
 _SHORT_BYTES_MIN = 25  # bytes of such a string with its head; shorter ones have another head
+_SHORT_LIST_MAX = 23
+_SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_MAX + 1))
+_KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
+_ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
 _FLAT = frozenset((str, bytes, float, bool, type(None)))
+_CONTAINERS = frozenset((list, tuple, dict))
 _KEYS = frozenset((str, bytes, int))
+_LENT_AGAIN_BYTES_MAX = 16 * 1024
+_idle_decoders: dict[tuple[int, bool], list[tuple[BytesIO, CBORDecoder]]] = {}
 
-# A decoded value needs a second look only if some byte may be the head of a map that is not
-# empty (its keys), or of a simple value other than false, true and null. All other bytes:
-_HARMLESS = bytes(
-    byte for byte in range(256) if not 0xA1 <= byte <= 0xBB and not 0xE0 <= byte <= 0xF3
-).translate(None, b"\xf7\xf8")
+# A decoded value needs a second look only if some byte may be the head of a simple value other
+# than false, true and null. All other bytes:
+_HARMLESS = bytes(byte for byte in range(256) if not 0xE0 <= byte <= 0xF3).translate(
+    None, b"\xf7\xf8"
+)
 
 
 # What the decoder may raise, whatever the bytes; a CodecError of our own hooks is among them.
@@ -55,7 +64,9 @@ def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> bytes:
     Raises:
         CodecError: it is not a plain value; the text names the type and where it is.
     """
-    if type(value) not in _FLAT and not _is_plain((value,), depth_max):
+    kind = type(value)
+    is_flat = _FLAT.issuperset(map(type, value)) if kind is list else kind in _FLAT
+    if not is_flat and not _is_plain((value,), depth_max):
         raise CodecError(_refusal(value, depth_max))
     return encode_trusted(value)
 
@@ -74,11 +85,17 @@ def encode_trusted(value: Any) -> bytes:
         raise CodecError(f"cannot encode: {error}") from None
 
 
+def encode_list(*items: bytes) -> bytes:
+    """Write the list of up to 23 values that are encoded already."""
+    assert len(items) <= _SHORT_LIST_MAX, "the head of a short list is one byte"
+    return b"".join((_SHORT_LIST_HEADS[len(items)], *items))
+
+
 def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     """Read the one plain value that ``data`` holds.
 
-    The value takes at most about 80 times the memory of ``data`` (one byte makes an empty list),
-    so callers bound the length of what they decode.
+    The value takes at most about 120 times the memory of ``data`` (two bytes make a dict), so
+    callers bound the length of what they decode, or ask ``holds_more_values`` first.
 
     Raises:
         CodecError: ``data`` is anything else.
@@ -95,27 +112,115 @@ def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
 def decode_unchecked(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     """Read one value without looking at the types in it; for callers that check them themselves.
 
-    Besides plain values it may hold CBOR's undefined and simple values, and maps whose keys are
-    None, bools, floats or lists. Everything else is as in ``decode``.
+    Besides plain values it may hold CBOR's undefined and simple values, though not as keys.
+    Everything else is as in ``decode``.
 
     Raises:
         CodecError: ``data`` is anything else.
     """
-    stream = BytesIO(data)
     try:
-        value = CBORDecoder(
-            stream,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
-            max_depth=depth_max - 1,  # the decoder does not count the outermost
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        ).decode()
+        return _decoded(data, depth_max, text_keys=True)
+    except CodecError:
+        if not _has_number_keys(data, depth_max):
+            raise
+        return _decoded(data, depth_max, text_keys=False)
+
+
+def _decoded(data: bytes, depth_max: int, *, text_keys: bool) -> Any:
+    # A decoder is lent to one caller at a time, whatever its thread: to make one takes longer than
+    # to read most values. One that failed, or holds much, is not used again.
+    idle = _idle_decoders.setdefault((depth_max, text_keys), [])
+    try:
+        stream, decoder = idle.pop()
+    except IndexError:
+        stream, decoder = _new_decoder(depth_max, text_keys=text_keys)
+    stream.write(data)
+    stream.truncate()
+    stream.seek(0)
+    try:
+        value = decoder.decode()
     except _DECODER_ERRORS as error:
         raise CodecError(f"cannot decode: {error}") from None
-    if stream.tell() != len(data):
-        raise CodecError(f"{len(data) - stream.tell()} bytes follow the value")
+    size_bytes = len(data)
+    if stream.tell() != size_bytes:
+        raise CodecError(f"{size_bytes - stream.tell()} bytes follow the value")
+    if size_bytes <= _LENT_AGAIN_BYTES_MAX:
+        stream.seek(0)
+        idle.append((stream, decoder))
     return value
+
+
+def _new_decoder(depth_max: int, *, text_keys: bool) -> tuple[BytesIO, CBORDecoder]:
+    stream = BytesIO()
+    decoder = CBORDecoder(
+        stream,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_NO_TAGS,
+        max_depth=depth_max,  # the decoder counts what is around an item, as we do
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=text_keys,  # str and bytes, and so no int
+    )
+    return stream, decoder
+
+
+def _has_number_keys(data: bytes, depth_max: int) -> bool:
+    """Whether some keys are ints and all others str or bytes.
+
+    Lists as keys must not reach the decoder: Python hashes tuples of numbers in a way that anybody
+    can reckon with, and a dict of 50,000 such keys with one hash takes a minute to make.
+    """
+    found = False
+    left = [1]  # items to come in each list or dict around the next head, keys and values apart
+    in_dict = [False]
+    for kind, argument in _heads(data):
+        while left[-1] == 0:
+            left.pop()
+            in_dict.pop()
+            if not left:
+                return False
+        is_key = in_dict[-1] and left[-1] % 2 == 0
+        left[-1] -= 1
+        if is_key:
+            if kind > _KIND_STR:
+                return False
+            found = found or kind < _KIND_BYTES
+        elif argument and kind in (_KIND_LIST, _KIND_DICT):
+            if len(left) > depth_max:
+                return False
+            left.append(argument if kind == _KIND_LIST else 2 * argument)
+            in_dict.append(kind == _KIND_DICT)
+        elif kind == _KIND_TAG:
+            return False
+    return found
+
+
+def holds_more_values(data: bytes, values_max: int) -> bool:
+    """Whether encoded data holds more than so many values, each list, dict, key and item counted.
+
+    To be asked before decoding: a value costs up to about 120 bytes of memory, however short it
+    is encoded. No more data than ``values_max`` bytes cannot, and costs nothing to ask about.
+    """
+    if len(data) <= values_max:
+        return False
+    return next(islice(_heads(data), values_max, None), None) is not None
+
+
+def _heads(data: bytes) -> Iterator[tuple[int, int]]:
+    """The kind and the argument of each value in encoded data, as far as it is well-formed."""
+    at, end = 0, len(data)
+    while at < end:
+        head = data[at]
+        kind, argument = head >> 5, head & 31
+        at += 1
+        if argument > _ARGUMENT_MAX:
+            if argument > _ARGUMENT_MAX + 4:
+                return
+            start, at = at, at + (1 << (argument - _ARGUMENT_MAX - 1))
+            argument = int.from_bytes(data[start:at], "big")
+        if _KIND_BYTES <= kind <= _KIND_STR:
+            at += argument
+        yield kind, argument
 
 
 def is_plain(value: Any, depth_max: int = DEPTH_MAX) -> bool:
@@ -133,19 +238,17 @@ def _is_plain(values: Any, depth_left: int) -> bool:
             if -INTEGER_BOUND <= item < INTEGER_BOUND:
                 continue
             return False
-        if depth_left == 0:
+        if kind not in _CONTAINERS or (depth_left == 0 and item):
             return False
-        if kind is list or kind is tuple:
+        if kind is not dict:
             if not _is_plain(item, depth_left - 1):
                 return False
-        elif kind is dict:
+        else:
             for key in item:
                 if type(key) is not str and not _is_key(key):
                     return False
             if not _is_plain(item.values(), depth_left - 1):
                 return False
-        else:
-            return False
     return True
 
 
@@ -161,9 +264,9 @@ def _refusal(value: Any, depth_left: int, where: str = "value") -> str:
         return f"an int of {value.bit_length()} bits is too large: {where}"
     if kind in _FLAT or kind is int:
         return ""
-    if kind not in (list, tuple, dict):
+    if kind not in _CONTAINERS:
         return f"{kind.__module__}.{kind.__qualname__} is no plain value: {where}"
-    if depth_left == 0:
+    if depth_left == 0 and value:
         return f"lists and dicts are nested too deep: {where}"
     places: Any = enumerate(value)
     if kind is dict:

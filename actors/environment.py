@@ -161,6 +161,11 @@ class Links(Protocol):
         """Close the links to ``node`` and tell it why; it sees NodeUnreachable with ``refused``."""
         ...
 
+    def flush(self, node: str) -> None:
+        """Write what has been sent to ``node`` now and not at the end of the turn: it has work to
+        begin while this node goes on with its own."""
+        ...
+
 
 class Environment(Protocol):
     """What an actor holds of the world it lives in."""

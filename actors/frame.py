@@ -23,20 +23,21 @@ from copycat.actors.codec import (
     decode_unchecked,
     encode,
     encode_trusted,
+    holds_more_values,
     is_plain,
 )
 from copycat.actors.message import (
     MalformedMessageError,
     Plain,
     from_wire,
-    has_plain_fields,
-    is_message,
     message,
     number_of,
     to_wire,
+    wire_form,
 )
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024  # of a payload
+FRAME_VALUES_MAX = 256 * 1024  # in a payload: lists, dicts, keys and items, not what is in bytes
 FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which is the Hello
 RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
 PLAIN_NUMBER = 0
@@ -70,14 +71,19 @@ def frame(payload: bytes) -> bytes:
 class FrameReader:
     """Cuts a stream of bytes into payloads; each byte is copied at most three times.
 
-    It holds at most one incomplete frame, whose length was checked before any of it was kept.
+    It holds at most one incomplete frame, whose length was checked before any of it was kept, and
+    holds it in one piece: a frame that comes byte by byte takes no more memory than another.
     """
 
     def __init__(self, first_frame_bytes_max: int = FIRST_FRAME_BYTES_MAX) -> None:
         self._limit = first_frame_bytes_max
-        self._chunks: list[bytes] = []
-        self._held = 0  # bytes in the chunks
+        self._held = bytearray()
         self._needed = _LENGTH_BYTES  # bytes until the next length or payload is complete
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of an incomplete frame it holds."""
+        return len(self._held)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream and return the payloads they complete.
@@ -85,14 +91,13 @@ class FrameReader:
         Raises:
             FrameError: a frame is longer than allowed; the reader must not be used again.
         """
-        if self._held + len(data) < self._needed:
-            self._chunks.append(data)
-            self._held += len(data)
+        if len(self._held) + len(data) < self._needed:
+            self._held += data
             return []
-        if self._chunks:
-            self._chunks.append(data)
-            data = b"".join(self._chunks)
-            self._chunks.clear()
+        if self._held:
+            self._held += data
+            data = bytes(self._held)
+            self._held.clear()
         payloads = []
         start, end = 0, len(data)
         while True:
@@ -108,9 +113,8 @@ class FrameReader:
             payloads.append(data[start + _LENGTH_BYTES : start + self._needed])
             start += self._needed
             self._limit = FRAME_BYTES_MAX
-        self._held = end - start
         if start < end:
-            self._chunks.append(data[start:])
+            self._held += memoryview(data)[start:]
         return payloads
 
 
@@ -125,10 +129,11 @@ def envelope(target: NodeAddress, value: Any, sender_serial: int) -> list[Any]:
     Raises:
         CodecError: it is neither a message nor a plain value.
     """
-    number: int
-    if is_message(type(value)):
-        number, fields = number_of(value), to_wire(value)
-        if has_plain_fields(type(value)):
+    form = wire_form(type(value))
+    if form is not None:
+        number, write, has_plain = form
+        fields: Any = write(value)
+        if has_plain:
             encode(fields, depth_max=ENVELOPE_DEPTH_MAX)  # refused where it is sent
     elif type(value) is PoisonMessage:
         _, _, _, refused, refused_fields = envelope(target, value.poisonMessage, sender_serial)
@@ -149,11 +154,15 @@ def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[
     """
     try:
         payload = encode_trusted(envelopes)  # ``envelope`` has looked into what may be anything
-        reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
     except CodecError as error:
-        payload, reason = None, str(error)
-    if payload is not None and len(payload) <= FRAME_BYTES_MAX:
-        return frame(payload), []
+        reason = str(error)
+    else:
+        if len(payload) > FRAME_BYTES_MAX:
+            reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
+        elif holds_more_values(payload, FRAME_VALUES_MAX):
+            reason = f"it holds more than the {FRAME_VALUES_MAX} values that are allowed"
+        else:
+            return frame(payload), []
     if len(envelopes) == 1:
         return b"", [(0, reason)]
     half = len(envelopes) // 2
@@ -168,10 +177,12 @@ def decode_payload(payload: bytes) -> Any:
     An envelope is (target incarnation, target serial, sender serial, message).
 
     Raises:
-        CodecError: it is no plain value.
+        CodecError: it is no plain value, or holds more than ``FRAME_VALUES_MAX`` values.
         MalformedMessageError: it is neither kind of payload, or holds a message that is not
             known here or has wrong fields. Nothing of it is to be used.
     """
+    if holds_more_values(payload, FRAME_VALUES_MAX):
+        raise CodecError(f"more than {FRAME_VALUES_MAX} values in one frame")
     items = decode_unchecked(payload, depth_max=ENVELOPE_DEPTH_MAX)
     if type(items) is not list or not items:
         raise MalformedMessageError("a payload is a list")

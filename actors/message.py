@@ -29,9 +29,9 @@ Plain = object
 
 INTEGER_MAX = 2**64 - 1
 MESSAGES: dict[int, type] = {}
+_SCALARS = {int, str, bytes, bool, float}
 
-_to_wire: dict[type, Callable[[Any], list[Any]]] = {}
-_has_plain: dict[type, bool] = {}
+_wire_forms: dict[type, tuple[int, Callable[[Any], list[Any]], bool]] = {}
 _from_wire: dict[type, Callable[[list[Any]], Any]] = {}
 
 
@@ -70,13 +70,19 @@ def number_of(value: Any) -> int:
     return typing.cast("int", type(value).__message_number__)
 
 
+def wire_form(cls: type) -> tuple[int, Callable[[Any], list[Any]], bool] | None:
+    """How a class of messages travels: its number, ``to_wire`` for it, and ``has_plain_fields``;
+    None for a class that was not declared with ``@message``."""
+    form = _wire_forms.get(cls)
+    if form is None and is_message(cls):
+        number = typing.cast("int", cls.__message_number__)  # type: ignore[attr-defined]
+        form = _wire_forms[cls] = (number, _writer(cls), has_plain_fields(cls))
+    return form
+
+
 def has_plain_fields(cls: type) -> bool:
     """Whether a message has fields that may hold anything: they are looked into when it leaves."""
-    known = _has_plain.get(cls)
-    if known is None:
-        hints = typing.get_type_hints(cls).values()
-        known = _has_plain[cls] = any(_mentions_plain(hint) for hint in hints)
-    return known
+    return any(_mentions_plain(hint) for hint in typing.get_type_hints(cls).values())
 
 
 def _mentions_plain(hint: Any) -> bool:
@@ -87,10 +93,9 @@ def _mentions_plain(hint: Any) -> bool:
 
 def to_wire(value: Any) -> list[Any]:
     """The fields of a message as plain values, in the order of the wire."""
-    write = _to_wire.get(type(value))
-    if write is None:
-        write = _to_wire[type(value)] = _writer(type(value))
-    return write(value)
+    form = wire_form(type(value))
+    assert form is not None, "only messages have a form on the wire"
+    return form[1](value)
 
 
 def from_wire(number: int, values: Any) -> Any:
@@ -140,17 +145,37 @@ def _plain(value: Any) -> Any:
 
 
 def _reader(cls: type) -> Callable[[list[Any]], Any]:
-    hints = typing.get_type_hints(cls)
-    checks = [(field.name, _check(hints[field.name])) for field in fields(cls)]
+    hints = [typing.get_type_hints(cls)[field.name] for field in fields(cls)]
+    checks = [_check(hint) for hint in hints]
     count = len(checks)
+    integers = [place for place, hint in enumerate(hints) if hint is int]
+    if len(integers) > 1 and set(hints) <= _SCALARS:
+        return _scalar_reader(cls, hints, operator.itemgetter(*integers))
 
     def read(values: list[Any]) -> Any:
         if type(values) is not list or len(values) != count:
             raise MalformedMessageError(f"{cls.__name__} has {count} fields")
         try:
-            return cls(*[check(value) for (_, check), value in zip(checks, values, strict=True)])
+            return cls(*[check(value) for check, value in zip(checks, values, strict=True)])
         except MalformedMessageError as error:
             raise MalformedMessageError(f"{cls.__name__}: {error}") from None
+
+    return read
+
+
+def _scalar_reader(
+    cls: type, types: list[type], integers: Callable[[list[Any]], tuple[int, ...]]
+) -> Callable[[list[Any]], Any]:
+    """A reader of messages without structure, which are the most frequent: all of it is looked at
+    together."""
+
+    def read(values: list[Any]) -> Any:
+        if type(values) is not list or [*map(type, values)] != types:
+            raise MalformedMessageError(f"{cls.__name__} has other fields")
+        numbers = integers(values)
+        if min(numbers) < 0 or max(numbers) > INTEGER_MAX:
+            raise MalformedMessageError(f"{cls.__name__}: an unsigned 64-bit number was expected")
+        return cls(*values)
 
     return read
 

@@ -44,13 +44,8 @@ class NoDirectoryError(RuntimeError):
 class RealClock:
     """The clocks of this machine; see ``environment.Clock``."""
 
-    def monotonic_s(self) -> float:
-        """Seconds since an arbitrary moment; never goes back."""
-        return time.monotonic()
-
-    def wall_time_s(self) -> float:
-        """Seconds since 1970 by the wall clock, which may jump."""
-        return time.time()
+    monotonic_s = staticmethod(time.monotonic)
+    wall_time_s = staticmethod(time.time)
 
 
 class NoDisk:
@@ -176,7 +171,7 @@ class NetworkNode(Node):
     def _end_of_turn(self) -> None:
         if self.stopped:
             return
-        self.links.flush()
+        self.links.flush_all()
         if self._disk is not None:
             self._disk.end_turn()
 

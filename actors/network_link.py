@@ -7,7 +7,7 @@ do not decode, a Hello that is late or not admitted, a peer that does not read.
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
@@ -41,6 +41,7 @@ class Link(asyncio.BufferedProtocol):
         endpoint: what was dialled; "" when the other node dialled.
         hello: what the other node said of itself; None until both have agreed.
         ended: whether it is over. Nothing is sent or received after that.
+        held_bytes: of an unfinished frame that the other node, having dialled, has begun to send.
     """
 
     def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
@@ -48,6 +49,7 @@ class Link(asyncio.BufferedProtocol):
         self.hello: Hello | None = None
         self.ended = False
         self.hung_up = False  # by this node's own wish
+        self.held_bytes = 0
         self._links = links
         self._reader = FrameReader()
         self._outbox: list[list[Any]] = []
@@ -65,13 +67,13 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say Hello, and expect one in time."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        _set_options(transport)
+        # Not checked: the transports of other loops, such as uvloop's, are of no class of asyncio's.
+        connection = self._transport = cast("asyncio.Transport", transport)
+        _set_options(connection)
         if self.ended or not self._links.admits(self):
-            transport.abort()
+            connection.abort()
             return
-        transport.write(encode_control(self._links.hello()))
+        connection.write(encode_control(self._links.hello()))
         self._hello_timer = self._links.node.loop.call_later(
             HELLO_TIMEOUT_S, self.end, "it did not introduce itself"
         )
@@ -84,7 +86,10 @@ class Link(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
         try:
-            for payload in self._reader.feed(bytes(self._links.buffer[:nbytes])):
+            payloads = self._reader.feed(bytes(self._links.buffer[:nbytes]))
+            if self._reader.held_bytes != self.held_bytes:
+                self._links.hold(self, self._reader.held_bytes)
+            for payload in payloads:
                 if self.ended:
                     return
                 self._take(decode_payload(payload))

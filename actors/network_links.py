@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from copycat.actors.network import NetworkNode
 
 ACCEPTED_LINKS_MAX = 4096
+UNFINISHED_BYTES_MAX = 128 * 1024 * 1024  # of frames that those who dialled have only begun
 CONNECT_TIMEOUT_S = 5.0
 BUFFER_BYTES = 256 * 1024
 RETRY_FIRST_S = 0.05
@@ -107,6 +108,7 @@ class NetworkLinks:
         self._dialled: dict[str, Link] = {}  # by node, of those that are up
         self._accepted: dict[str, Link] = {}  # likewise
         self._incoming: dict[Link, None] = {}  # every one that the other side dialled
+        self._held_bytes = 0  # of these together
         self._to_write: list[Link] = []
         self._watchers: list[NodeAddress] = []
         self.introduce(identity)
@@ -152,10 +154,18 @@ class NetworkLinks:
                 self.node.log.warning("node refused %s reason=%s", link, reason)
                 link.refuse(reason)
 
+    def flush(self, node: str) -> None:
+        """Write what has been sent to ``node``."""
+        for link in self._to_write:
+            if link.hello is not None and link.hello.name == node:
+                self._to_write.remove(link)
+                link.flush()
+                return
+
     # For the node.
 
     def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
-        """Send a message by the link to its node, or lose it; it is written by ``flush``.
+        """Send a message by the link to its node, or lose it; it is written at the end of the turn.
 
         Raises:
             CodecError: the message cannot travel.
@@ -166,7 +176,7 @@ class NetworkLinks:
         else:
             link.send(target, message, sender)
 
-    def flush(self) -> None:
+    def flush_all(self) -> None:
         """Write what was sent since the last call, one write a link."""
         links, self._to_write = self._to_write, []
         for link in links:
@@ -204,15 +214,31 @@ class NetworkLinks:
         """This link has something in its outbox."""
         self._to_write.append(link)
 
+    def hold(self, link: Link, held_bytes: int) -> None:
+        """A link now holds so much of an unfinished frame. If all together hold too much, that
+        which holds most is ended."""
+        if link not in self._incoming:
+            return
+        self._held_bytes += held_bytes - link.held_bytes
+        link.held_bytes = held_bytes
+        if self._held_bytes > UNFINISHED_BYTES_MAX:
+            largest = max(self._incoming, key=lambda incoming: incoming.held_bytes)
+            self.node.log.warning(
+                "too many unfinished frames %s bytes=%d", largest, self._held_bytes
+            )
+            largest.end("too many unfinished frames", at_once=True)
+
     def receive(self, other: Hello, envelopes: list[tuple[int, int, int, Any]]) -> None:
         """Deliver what another node sent."""
         node = self.node
-        for incarnation, serial, sender, message in envelopes:
-            node.deliver(
-                NodeAddress(node.name, incarnation, serial),
-                message,
-                NodeAddress(other.name, other.incarnation, sender),
-            )
+        target, sender = node.address, node.address
+        for incarnation, serial, sender_serial, message in envelopes:
+            # Most of what comes together is for one actor, and much of it from one.
+            if serial != target.serial or incarnation != target.incarnation:
+                target = NodeAddress(node.name, incarnation, serial)
+            if sender_serial != sender.serial or sender.node != other.name:
+                sender = NodeAddress(other.name, other.incarnation, sender_serial)
+            node.deliver(target, message, sender)
 
     def up(self, link: Link) -> None:
         """Both sides have agreed to use this link. Of two from one node the newer is used."""
@@ -245,6 +271,8 @@ class NetworkLinks:
     def down(self, link: Link, reason: str, *, refused: bool) -> None:
         """A link has ended, whether it had been up or not."""
         self._incoming.pop(link, None)
+        self._held_bytes -= link.held_bytes
+        link.held_bytes = 0
         hello = link.hello
         if hello is not None:
             same_side = self._dialled if link.endpoint else self._accepted

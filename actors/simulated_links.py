@@ -226,6 +226,9 @@ class SimulatedLinks:
             if end is not None:
                 self._refuse(end, reason)
 
+    def flush(self, node: str) -> None:
+        """Nothing waits here: what is sent is on its way at once."""
+
     # What the network and the node ask.
 
     def hello(self) -> Hello:

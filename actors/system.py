@@ -39,6 +39,7 @@ class Node:
     Attributes:
         name: unique among the nodes that talk to each other.
         incarnation: this life of the node; never 0.
+        address: who sends what comes from outside any actor; nobody lives there.
         failure: the exception that stopped the node, if one did.
         on_failure: called once, with that exception.
     """
@@ -53,6 +54,7 @@ class Node:
         assert incarnation != ANY_INCARNATION, "an incarnation is never 0"
         self.name = name
         self.incarnation = incarnation
+        self.address = NodeAddress(name, incarnation, 0)
         self.loop = loop
         self.environment = environment
         self.log = logging.getLogger("copycat.actors")
@@ -174,7 +176,7 @@ class Node:
 
     def tell(self, target: NodeAddress, message: Any) -> None:
         """Send a message from outside any actor, on the loop's thread."""
-        self.deliver(target, message, NodeAddress(self.name, self.incarnation, 0))
+        self.deliver(target, message, self.address)
 
     def deliver(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         """Bring a message to an actor of this node, or hand it to the world."""

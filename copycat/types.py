@@ -24,4 +24,7 @@ NAME_CHARACTERS_MAX = 255
 """The longest name of a resource, a server or a client."""
 
 OPERATION_BYTES_MAX = VALUE_BYTES_MAX + 65_536
-"""The largest encoded operation: one value, its key and the method's name."""
+"""The largest operation, as it is encoded to travel alone: a value, its key, the method's name."""
+
+OPERATION_VALUES_MAX = 256 * 1024
+"""The most values in an operation: each list, dict, key and item counts, a bytes or str once."""

@@ -88,7 +88,7 @@ def encode_value(value: object) -> bytes:
     try:
         encoded = encode(value)
     except CodecError as error:
-        raise InvalidType(f"no value: {error}") from None
+        raise InvalidType(f"this cannot be stored: {error}") from None
     check_encoded(encoded)
     return encoded
 

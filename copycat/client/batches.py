@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
-from copycat.actors.codec import CodecError, decode, encode
+from copycat.actors.codec import CodecError, decode, encode, holds_more_values
 from copycat.client.calls import OperationCall
 from copycat.errors import CopycatError, InvalidType, OperationFailed, OutcomeUnknown, TooLarge
 from copycat.protocol.client import (
@@ -18,9 +18,7 @@ from copycat.protocol.client import (
     COMMANDS_PER_BATCH_MAX,
     OPERATIONS_BYTES_MAX,
 )
-from copycat.types import OPERATION_BYTES_MAX
-
-LIST_HEAD_BYTES = 5  # what the codec adds at most for the list around the operations
+from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX
 
 Packed = tuple[list[OperationCall | None], bytes]
 
@@ -124,12 +122,14 @@ def pack(calls: Sequence[OperationCall]) -> list[Packed]:
             rest.extendleft(
                 reversed(_parts(some, 2 + size_bytes * 9 // (OPERATIONS_BYTES_MAX * 8)))
             )
-        elif size_bytes <= OPERATION_BYTES_MAX + LIST_HEAD_BYTES:
-            packed.append((list(some), operations))
-        else:
+        elif size_bytes > OPERATION_BYTES_MAX:
             some[0].fail(
                 TooLarge(f"an operation of {size_bytes} bytes; {OPERATION_BYTES_MAX} at most")
             )
+        elif holds_more_values(operations, OPERATION_VALUES_MAX):
+            some[0].fail(TooLarge(f"an operation of more than {OPERATION_VALUES_MAX} values"))
+        else:
+            packed.append((list(some), operations))
     return packed
 
 

@@ -61,7 +61,10 @@ class CommandBatch(Batch):
     )
 
     def __init__(self, packed: Packed, first_ordinal: int, last_ordinal: int) -> None:
-        super().__init__(*packed)
+        self.calls, self.operations = packed
+        self.deadline_s = earliest_deadline_s(self.calls)
+        self.retry_at_s = inf
+        self.retry_delay_s = 0.0
         self.first_ordinal = first_ordinal
         self.last_ordinal = last_ordinal
         self.first_sequence = 0

@@ -72,7 +72,7 @@ NONCE_BYTES = 16
 CLOSE_TIMEOUT_S = 1.0
 CLOSE_AGAIN_S = 0.25
 WAKE_SOONEST_S = 0.001
-BUSY_WAKE_S = 0.05  # shorter than all that sending and answers make due
+BUSY_WAKE_S = 0.2  # shorter than all that sending and answers make due
 
 
 class ClientSession(Actor):
@@ -88,6 +88,7 @@ class ClientSession(Actor):
     ) -> None:
         self.state = "connecting"
         self.session = 0
+        self._now_s = self.environment.clock.monotonic_s
         self._options = options
         self._inbox = inbox
         self._nonce = self.environment.random.randbytes(NONCE_BYTES)
@@ -385,9 +386,6 @@ class ClientSession(Actor):
             self._inbox.session_changed(state, self.session)
 
     # Sending.
-
-    def _now_s(self) -> float:
-        return self.environment.clock.monotonic_s()
 
     def _transmit(self, message: Any) -> None:
         """Send something that is answered."""

@@ -13,21 +13,21 @@ from copycat.actors.codec import decode
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
 from copycat.machine.state_machine import Publication, Scheduling
-from copycat.protocol.client import CommandsReply, KeepAliveReply, SessionEnded
+from copycat.protocol.client import CommandsReply, Events, KeepAliveReply, SessionEnded
 from copycat.server.due import DueQueue
 from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
 from copycat.server.server_actor import ServerActor
-from copycat.server.session import Answer, Session
+from copycat.server.session import EVENTS_BYTES_MAX, Answer, Session
 from copycat.server.steps import (
+    Acknowledged,
     Advance,
     AnswerAgain,
     AskAnswer,
     CommandsAnswered,
     ConnectionGone,
-    Contact,
     Ending,
     EndSession,
     EventsAfter,
@@ -67,6 +67,7 @@ class Applier(ServerActor):
         self._proceeding = False
         self._due = DueQueue()
         self._sessions: dict[SessionId, NodeAddress] = {}
+        self._timeouts_us: dict[SessionId, int] = {}
         self._nonces: dict[bytes, SessionId] = {}
         self._names: dict[str, tuple[ResourceId, str, int]] = {}
         self._router = Router(self)
@@ -111,7 +112,7 @@ class Applier(ServerActor):
         """Repeat an answer that the client has not received."""
         session = self._sessions.get(message.session)
         if session is None:
-            self.send(message.connection, SessionEnded(message.session, True))
+            self.send(message.connection, SessionEnded(message.session, "the session has ended"))
             return
         first = message.first_sequence
         answer = self.step(session, AskAnswer(first))
@@ -148,14 +149,16 @@ class Applier(ServerActor):
         kind = batch.kind
         if kind is BatchKind.NO_OP:
             self._renew_sessions(batch.log_time_us)
-        elif batch.session in self._sessions:
-            self._contact(batch)
-        self._fire_due(batch.log_time_us, batch.base_index)
+        elif batch.session in self._timeouts_us:
+            due_us = batch.log_time_us + self._timeouts_us[batch.session]
+            self._due.set_session(batch.session, due_us)
+        if self._due.may_be_due(batch.log_time_us):
+            self._fire_due(batch.log_time_us, batch.base_index)
         apply = self._apply_commands if kind is BatchKind.COMMANDS else self._apply[kind]
         answer = apply(batch)
         self._progress.applied_index = batch.last_index
         if self._published:
-            self._publish(batch.last_index)
+            self._publish(batch.last_index, batch.log_time_us)
         if answer is not None:
             connection = self._attachments.sessions.get(batch.session)
             if connection is not None:
@@ -176,13 +179,20 @@ class Applier(ServerActor):
         first, last = batch.first_sequence, batch.first_sequence + batch.count - 1
         answer: Answer | None
         if first <= applied:  # a retry that was appended too: it is not applied again
+            self._acknowledge(batch)
             answer = self.step(session, AskAnswer(first))
         else:
             assert first == applied + 1, "commands reach the log in the order of their sequence"
             results, resources = self._router.apply(batch, self._effects)
             if self._effects:
                 self._settle_effects(batch.base_index)
-            self.step(session, CommandsAnswered(first, last, batch.base_index, results, resources))
+            self.step(
+                session,
+                CommandsAnswered(
+                    first, last, batch.base_index, results, resources,
+                    batch.response_sequence, batch.event_index,
+                ),
+            )  # fmt: skip
             progress.sequences[batch.session] = last
             progress.commands_applied += batch.count
             answer = (batch.base_index, results)
@@ -195,12 +205,13 @@ class Applier(ServerActor):
         session = self._nonces.get(nonce)
         if session is None:
             session = batch.base_index
-            address = self.spawn(Session, session, nonce, client, timeout_ms * 1000)
+            address = self.spawn(Session, session, nonce, client)
             self._sessions[session] = address
             self._nonces[nonce] = session
             self._progress.nonces[session] = nonce
             self._progress.sequences[session] = 0
-            self._due.set_session(session, self.step(address, Contact(batch.log_time_us, 0, 0)))
+            self._timeouts_us[session] = timeout_ms * 1000
+            self._due.set_session(session, batch.log_time_us + timeout_ms * 1000)
         connection = self._attachments.opening.pop(nonce, None)
         if connection is not None:
             self._attachments.sessions[session] = connection
@@ -208,10 +219,14 @@ class Applier(ServerActor):
 
     def _apply_close_session(self, batch: Batch) -> None:
         if batch.session in self._sessions:
-            self._end_session(batch.session, batch.base_index, batch.log_time_us, expired=False)
+            text = "the session was closed by its client"
+            self._end_session(batch.session, batch.base_index, batch.log_time_us, text)
 
     def _apply_keep_alive(self, batch: Batch) -> KeepAliveReply | None:
-        return KeepAliveReply(batch.session) if batch.session in self._sessions else None
+        if batch.session not in self._sessions:
+            return None
+        self._acknowledge(batch)
+        return KeepAliveReply(batch.session)
 
     def _apply_open_resource(self, batch: Batch) -> ResourceOpened | None:
         name, kind, version = decode(batch.operations)
@@ -249,29 +264,29 @@ class Applier(ServerActor):
 
     # Time, ends and effects.
 
-    def _contact(self, batch: Batch) -> None:
-        contact = Contact(batch.log_time_us, batch.response_sequence, batch.event_index)
-        due_us = self.step(self._sessions[batch.session], contact)
-        self._due.set_session(batch.session, due_us)
+    def _acknowledge(self, batch: Batch) -> None:
+        received = Acknowledged(batch.response_sequence, batch.event_index)
+        self.step(self._sessions[batch.session], received)
 
     def _renew_sessions(self, log_time_us: int) -> None:
-        for session, address in self._sessions.items():
-            self._due.set_session(session, self.step(address, Contact(log_time_us, 0, 0)))
+        for session, timeout_us in self._timeouts_us.items():
+            self._due.set_session(session, log_time_us + timeout_us)
 
     def _fire_due(self, log_time_us: int, index: Index) -> None:
         while (entry := self._due.pop(log_time_us)) is not None:
             due_us, session, timer, resource = entry
             if resource == 0:
-                self._end_session(session, index, due_us, expired=True)
+                self._end_session(session, index, due_us, "the session has expired")
             elif resource in self._router.resources:
                 fire = FireTimer(index, due_us, timer, self._effects)
                 self.step(self._router.resources[resource], fire)
                 self._settle_effects(index)
 
     def _end_session(
-        self, session: SessionId, index: Index, log_time_us: int, *, expired: bool
+        self, session: SessionId, index: Index, log_time_us: int, text: str
     ) -> None:
         address = self._sessions.pop(session)
+        del self._timeouts_us[session]
         del self._nonces[self._progress.nonces.pop(session)]
         del self._progress.sequences[session]
         self._due.drop_session(session)
@@ -283,7 +298,7 @@ class Applier(ServerActor):
         self._published.pop(session, None)
         connection = self._attachments.sessions.pop(session, None)
         if connection is not None:
-            self.send(connection, SessionEnded(session, expired))
+            self.send(connection, SessionEnded(session, text))
 
     def _settle_effects(self, index: Index) -> None:
         """Sort what machines asked for: events to their sessions, timers into the queue."""
@@ -296,11 +311,33 @@ class Applier(ServerActor):
                 self._due.add_timer(effect.due_us, index, effect.timer, effect.resource)
         self._effects.clear()
 
-    def _publish(self, index: Index) -> None:
-        """Queue the events of one batch in their sessions and send those that belong here."""
-        published, self._published = self._published, {}
-        for session, events in published.items():
-            queued = self.step(self._sessions[session], EventsPublished(index, tuple(events)))
+    def _publish(self, index: Index, log_time_us: int) -> None:
+        """Queue the events of one batch in their sessions and send those that belong here.
+
+        A session that has no room for them ends, which may publish to the others once more: what
+        is sent is known when all is queued. It comes to an end, as no session ends twice.
+        """
+        queued: dict[SessionId, Events] = {}
+        while self._published:
+            published, self._published = self._published, {}
+            for session, events in published.items():
+                address = self._sessions.get(session)
+                if address is None:
+                    continue  # it has ended in this very loop
+                fitting = self.step(address, EventsPublished(index, tuple(events)))
+                if fitting is None:
+                    self._end_overfull_session(session, index, log_time_us)
+                else:
+                    queued[session] = fitting
+        for session, message in queued.items():
             connection = self._attachments.sessions.get(session)
             if connection is not None:
-                self.send(connection, queued)
+                self.send(connection, message)
+
+    def _end_overfull_session(self, session: SessionId, index: Index, log_time_us: int) -> None:
+        text = (
+            "the session was ended: its client left more than"
+            f" {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
+        )
+        self.logger("copycat.server").warning("%s session=%d index=%d", text, session, index)
+        self._end_session(session, index, log_time_us, text)

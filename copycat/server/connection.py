@@ -7,7 +7,7 @@ events on. The link to the client's node ends it; the sessions live on in the lo
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
-from copycat.actors.codec import encode
+from copycat.actors.codec import encode, holds_more_values
 from copycat.protocol.client import (
     COMMANDS_PER_BATCH_MAX,
     OPERATIONS_BYTES_MAX,
@@ -47,7 +47,12 @@ from copycat.server.steps import (
     SessionOpened,
 )
 from copycat.storage.batch import BatchKind
-from copycat.types import NAME_CHARACTERS_MAX, OPERATION_BYTES_MAX, SessionId
+from copycat.types import (
+    NAME_CHARACTERS_MAX,
+    OPERATION_BYTES_MAX,
+    OPERATION_VALUES_MAX,
+    SessionId,
+)
 
 if TYPE_CHECKING:
     from copycat.server.server import Server
@@ -148,8 +153,9 @@ class Connection(ServerActor):
             not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
             or first < 1
             or size > (OPERATION_BYTES_MAX if message.count == 1 else OPERATIONS_BYTES_MAX)
+            or holds_more_values(message.operations, OPERATION_VALUES_MAX)
         ):
-            text = f"{message.count} commands in {size:,} bytes are not a batch"
+            text = f"{message.count} commands in {size:,} bytes are not a batch, or too many values"
             self._refuse(sender, session, Request.COMMANDS, first, Refusal.TOO_LARGE, text)
             return
         if first <= self.server.progress.sequences.get(session, 0):
@@ -172,8 +178,12 @@ class Connection(ServerActor):
         if not self._attached(session, sender, Request.QUERIES, read):
             return
         size = len(message.operations)
-        if not 1 <= message.count <= COMMANDS_PER_BATCH_MAX or size > OPERATION_BYTES_MAX:
-            text = f"{message.count} queries in {size:,} bytes are not a batch"
+        if (
+            not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
+            or size > OPERATION_BYTES_MAX
+            or holds_more_values(message.operations, OPERATION_VALUES_MAX)
+        ):
+            text = f"{message.count} queries in {size:,} bytes are not a batch, or too many values"
             self._refuse(sender, session, Request.QUERIES, read, Refusal.TOO_LARGE, text)
         elif message.consistency == Consistency.SEQUENTIAL:
             self.send(self.server.applier, RunReads(0, (Read(message, None, self.address),)))

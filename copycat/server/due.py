@@ -31,6 +31,10 @@ class DueQueue:
         """Forget a session that has ended."""
         self._sessions.pop(session, None)
 
+    def may_be_due(self, log_time_us: int) -> bool:
+        """Whether ``pop`` may find something at this log time; False is certain."""
+        return bool(self._queue) and self._queue[0][0] <= log_time_us
+
     def pop(self, log_time_us: int) -> Entry | None:
         """Take the next one that is due at this log time, or None."""
         self._settle()

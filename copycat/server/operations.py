@@ -4,15 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
-from copycat.actors.codec import CodecError, decode_unchecked, encode
+from copycat.actors.codec import CodecError, decode_unchecked, encode, encode_list
 from copycat.protocol.client import ANSWER_TOO_LARGE, RESULTS_BYTES_MAX
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
 from copycat.storage.batch import Batch
 from copycat.types import ResourceId
 
+Run = tuple[int, ResourceId, list[list[Any]]]  # place of the first, resource, operations
+
 UNDECODABLE = ("Undecodable", "the operation cannot be decoded")
 UNKNOWN_RESOURCE = ("UnknownResource", "there is no such resource")
+_NO_FAILURES = encode([])
 UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
 TOO_LARGE = (ANSWER_TOO_LARGE, "the answer has more bytes than can be sent")
 
@@ -35,10 +38,10 @@ class Router:
             index = batch.base_index + start
             return ApplyOperations(index, batch.log_time_us, batch.session, run, effects)
 
-        operations = _decoded(batch.operations, batch.count)
-        if operations is None:
+        runs = _runs(batch.operations, batch.count)
+        if runs is None:
             return _all_failed(batch.count, UNDECODABLE), ()
-        values, failures, touched = self._route(operations, step)
+        values, failures, touched = self._route(runs, step)
         results = _encoded(values, failures)
         if len(results) > RESULTS_BYTES_MAX:
             results = _shortened(values, failures)
@@ -46,10 +49,10 @@ class Router:
 
     def answer(self, operations_bytes: bytes, count: int) -> bytes | None:
         """Run queries; returns the encoded results, or None if fewer must be asked at once."""
-        operations = _decoded(operations_bytes, count)
-        if operations is None:
+        runs = _runs(operations_bytes, count)
+        if runs is None:
             return _all_failed(count, UNDECODABLE)
-        values, failures, _ = self._route(operations, lambda _, run: AnswerQueries(run))
+        values, failures, _ = self._route(runs, lambda _, run: AnswerQueries(run))
         results = _encoded(values, failures)
         if len(results) <= RESULTS_BYTES_MAX:
             return results
@@ -57,35 +60,41 @@ class Router:
 
     def _route(
         self,
-        operations: list[list[Any]],
+        runs: list[Run],
         step_for: Callable[[int, list[list[Any]]], Any],
-    ) -> tuple[list[Any], list[Failure], dict[ResourceId, None]]:
+    ) -> tuple[list[Any], list[Failure], list[ResourceId]]:
         """Have each resource take its runs of operations, in order."""
+        if len(runs) == 1 and (only := self.resources.get(runs[0][1])) is not None:
+            return *self._applier.step(only, step_for(0, runs[0][2])), [runs[0][1]]
         values: list[Any] = []
         failures: list[Failure] = []
-        touched: dict[ResourceId, None] = {}
-        for start, end, resource in _runs(operations):
-            run = operations if end - start == len(operations) else operations[start:end]
+        touched: list[ResourceId] = []
+        for start, resource, run in runs:
             target = self.resources.get(resource)
             if target is None:
                 values += [None] * len(run)
-                failures += [(offset, *UNKNOWN_RESOURCE) for offset in range(start, end)]
+                failures += [(start + offset, *UNKNOWN_RESOURCE) for offset in range(len(run))]
                 continue
-            touched[resource] = None
+            touched.append(resource)
             run_values, run_failures = self._applier.step(target, step_for(start, run))
             values += run_values
-            failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
+            if run_failures:
+                failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
         return values, failures, touched
 
 
-def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:
+def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
+    """Decode operations; those for one resource that follow each other are a run. None: these are
+    not ``count`` operations."""
     try:
         operations = decode_unchecked(operations_bytes)  # machines check what they take
     except CodecError:
         return None
     if type(operations) is not list or len(operations) != count:
         return None
-    for operation in operations:
+    runs: list[Run] = []
+    start, current = 0, None
+    for place, operation in enumerate(operations):
         if (
             type(operation) is not list
             or len(operation) < 2
@@ -93,20 +102,11 @@ def _decoded(operations_bytes: bytes, count: int) -> list[list[Any]] | None:
             or type(operation[1]) is not str
         ):
             return None
-    return operations
-
-
-def _runs(operations: list[list[Any]]) -> list[tuple[int, int, ResourceId]]:
-    """Where operations for one resource follow each other: (start, end, resource)."""
-    if len(operations) == 1:
-        return [(0, 1, operations[0][0])]
-    runs = []
-    start, resource = 0, operations[0][0]
-    for place, operation in enumerate(operations):
-        if operation[0] != resource:
-            runs.append((start, place, resource))
-            start, resource = place, operation[0]
-    runs.append((start, len(operations), resource))
+        if operation[0] != current:
+            if place > 0:
+                runs.append((start, operations[start][0], operations[start:place]))
+            start, current = place, operation[0]
+    runs.append((start, operations[start][0], operations[start:] if start else operations))
     return runs
 
 
@@ -116,6 +116,8 @@ def _all_failed(count: int, failure: tuple[str, str]) -> bytes:
 
 def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
     try:
+        if not failures:
+            return encode_list(encode(values), _NO_FAILURES)
         return encode([values, failures])
     except CodecError:
         for offset, value in enumerate(values):

@@ -35,6 +35,8 @@ class Outbox:
         while waiting and waiting[0][0] <= ballot_durable and waiting[0][1] <= log_durable:
             _, _, sender, target, message = waiting.popleft()
             sender.send(target, message)
+            # Whoever waits for it goes on while this server applies what is committed.
+            sender.environment.links.flush(target.node)
 
     def __len__(self) -> int:
         return len(self._waiting)

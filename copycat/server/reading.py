@@ -127,7 +127,8 @@ class ReadQueue:
         assert attach is not None, "a read has queries or attaches a session"
         session = sessions.get(attach.session)
         if session is None or self._progress.nonces[attach.session] != attach.nonce:
-            self._applier.send(read.connection, SessionEnded(attach.session, True))
+            text = "the session has ended, or is another's"
+            self._applier.send(read.connection, SessionEnded(attach.session, text))
             return
         attachments.sessions[attach.session] = read.connection
         self._applier.send(read.connection, SessionAttached(attach.session))

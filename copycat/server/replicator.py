@@ -141,6 +141,7 @@ class Replicator(ServerActor):
             self._in_flight.append((self._next_index - 1, size_bytes))
             self._in_flight_bytes += size_bytes
         self.send(self._peer.address, request)
+        self.environment.links.flush(self._peer.name)
 
     def _probe_again(self) -> None:
         self._probing = True

@@ -54,20 +54,22 @@ class Resource(ServerActor):
         session, machine = message.session, self.machine
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
+            value: Any = None
             if declared is None or declared.kind != "command":
-                value: Any = None
-                failure: tuple[str, str] | None = _unknown(operation, "command")
+                failures.append((len(values), *_unknown(operation, "command")))
             else:
                 before = len(effects)
                 commit = Commit(index, log_time_s, session, self, effects)
-                value, failure = self._call(declared, (machine, commit), operation[2:])
-                if failure is not None:
+                try:
+                    value = declared.call(machine, commit, *operation[2:])
+                except (MemoryError, RecursionError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - user code; its exception is the result
+                    failures.append((len(values), *_failure(declared, operation, error)))
                     del effects[before:]
-                elif len(effects) > before:
+                if len(effects) > before:
                     self._keep_timers(effects, before)
             values.append(value)
-            if failure is not None:
-                failures.append((len(values) - 1, *failure))
             index += 1
         return values, failures
 
@@ -77,14 +79,17 @@ class Resource(ServerActor):
         failures: list[Failure] = []
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
+            value: Any = None
             if declared is None or declared.kind != "query":
-                value: Any = None
-                failure: tuple[str, str] | None = _unknown(operation, "query")
+                failures.append((len(values), *_unknown(operation, "query")))
             else:
-                value, failure = self._call(declared, (self.machine,), operation[2:])
+                try:
+                    value = declared.call(self.machine, *operation[2:])
+                except (MemoryError, RecursionError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - user code; its exception is the result
+                    failures.append((len(values), *_failure(declared, operation, error)))
             values.append(value)
-            if failure is not None:
-                failures.append((len(values) - 1, *failure))
         return values, failures
 
     def fire_timer(self, message: FireTimer, sender: NodeAddress) -> None:
@@ -138,18 +143,6 @@ class Resource(ServerActor):
         else:
             self._keep_timers(effects, before)
 
-    def _call(
-        self, declared: Operation, before: tuple[Any, ...], arguments: list[Any]
-    ) -> tuple[Any, tuple[str, str] | None]:
-        try:
-            return declared.call(*before, *arguments), None
-        except (MemoryError, RecursionError):
-            raise
-        except Exception as error:  # noqa: BLE001 - user code; its exception is the result
-            if isinstance(error, TypeError) and not declared.fits(arguments):
-                return None, ("WrongArguments", f"{declared.name} does not take these arguments")
-            return None, (type(error).__name__, _reason(error))
-
     def _keep_timers(self, effects: list[Any], start: int) -> None:
         for effect in effects[start:]:
             if type(effect) is Scheduling:
@@ -158,6 +151,12 @@ class Resource(ServerActor):
                 self.timers.pop(effect.timer, None)
             else:
                 assert type(effect) is Publication, "a commit has three kinds of effects"
+
+
+def _failure(declared: Operation, operation: list[Any], error: Exception) -> tuple[str, str]:
+    if isinstance(error, TypeError) and not declared.fits(operation[2:]):
+        return "WrongArguments", f"{declared.name} does not take these arguments"
+    return type(error).__name__, _reason(error)
 
 
 def _reason(error: Exception) -> str:

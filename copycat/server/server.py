@@ -268,7 +268,7 @@ class Server(ServerActor):
 
     def asked_of_leader(self, message: Propose | ReadIndex, sender: NodeAddress) -> None:
         """A connection proposes, or asks for a read index."""
-        self.forward(message, sender)
+        self.step(self.role, message, sender)
 
     def reached(self, message: Reached, sender: NodeAddress) -> None:
         """The Applier has come to the index that the role waits for."""
@@ -290,10 +290,10 @@ class Server(ServerActor):
         self.step(self.role, Durable())
 
     def flush(self, message: Flush, sender: NodeAddress) -> None:
-        """Start the sync and, on a leader, send to the followers; frames leave before the sync."""
+        """On a leader, send to the followers; then write to the own disk, while they do so too."""
         self._flushing = False
-        self.log.start_sync(self.address)
         self.step(self.role, Replicate(False))
+        self.log.start_sync(self.address)
 
     def wake_up(self, message: WakeupMessage, sender: NodeAddress) -> None:
         """The one timer; a wake-up that an earlier one has replaced is ignored."""

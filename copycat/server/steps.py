@@ -201,23 +201,25 @@ class CommandsAnswered:
     base_index: int
     results: bytes
     resources: tuple[int, ...]  # that the batch was for
+    response_sequence: int  # as in Acknowledged
+    event_index: int
 
 
 @message(152)
-class Contact:
-    """A batch of the session itself, or of a new leader: a sign of life with acknowledgements.
+class Acknowledged:
+    """A batch of the session says up to where its client has everything."""
 
-    The result is the log time at which the session now expires.
-    """
-
-    log_time_us: int
     response_sequence: int
     event_index: int
 
 
 @message(153)
 class EventsPublished:
-    """Events for the session; the result is the ``Events`` message for its client."""
+    """Events for the session; the result is the ``Events`` message for its client.
+
+    At one index there may be several: then the last result holds the events of all. The result is
+    None when the session keeps so much already that it has to end; nothing was queued then.
+    """
 
     index: int
     events: tuple[bytes, ...]
@@ -225,7 +227,7 @@ class EventsPublished:
 
 @message(154)
 class EventsAfter:
-    """The result is a list of ``Events`` messages, all after this index."""
+    """The result is a list of ``Events`` messages, the next after this index."""
 
     event_index: int
 

@@ -54,6 +54,7 @@ class Batch:
     Attributes:
         kind: what it holds.
         base_index: the index of its first operation, from 1.
+        last_index: the index of its last operation.
         count: how many indexes it takes, from 1 to 512.
         term: the term of the leader that appended it.
         log_time_us: elapsed log time in microseconds.
@@ -71,6 +72,7 @@ class Batch:
         "event_index",
         "first_sequence",
         "kind",
+        "last_index",
         "log_time_us",
         "record",
         "response_sequence",
@@ -97,6 +99,7 @@ class Batch:
         self.kind = kind
         self.count = count
         self.base_index = base_index
+        self.last_index = base_index + count - 1
         self.term = term
         self.log_time_us = log_time_us
         self.wall_time_us = wall_time_us
@@ -104,11 +107,6 @@ class Batch:
         self.first_sequence = first_sequence
         self.response_sequence = response_sequence
         self.event_index = event_index
-
-    @property
-    def last_index(self) -> int:
-        """The index of its last operation."""
-        return self.base_index + self.count - 1
 
     @property
     def operations(self) -> bytes:

@@ -160,7 +160,10 @@ class Segment:
         body = _HEADER_BODY.pack(
             _FORMAT_VERSION, self.number, continues, first_index, durable_index, allocated_bytes
         )
-        self._put(b"".join((_MAGIC, crc32(body).to_bytes(4, "little"), body)))
+        header = b"".join((_MAGIC, crc32(body).to_bytes(4, "little"), body))
+        self._pending.append(header)
+        self._pending_bytes += len(header)
+        self.end += len(header)
         self.file(create=allocated_bytes == 0)
 
     def append(self, record: bytes, durable_index: int) -> int:
@@ -168,19 +171,14 @@ class Segment:
         offset = self.end
         length = len(record)
         sealed = _SEALED.pack(self.number, offset, length, durable_index, record[:4])
-        self._put(_ENVELOPE.pack(_ENVELOPE_MAGIC, crc32(sealed), length, durable_index))
-        self._put(record)
-        padding = -self.end % _ALIGNMENT_BYTES
-        if padding:
-            self._put(bytes(padding))
+        envelope = _ENVELOPE.pack(_ENVELOPE_MAGIC, crc32(sealed), length, durable_index)
+        size_bytes = envelope_bytes(record)
+        self._pending += (envelope, record, bytes(size_bytes - length - _ENVELOPE.size))
+        self._pending_bytes += size_bytes
+        self.end += size_bytes
         if self._pending_bytes > _PENDING_BYTES_MAX:
             self.flush()
         return offset
-
-    def _put(self, content: bytes) -> None:
-        self._pending.append(content)
-        self._pending_bytes += len(content)
-        self.end += len(content)
 
     def flush(self) -> None:
         """Write all that was put since the last flush, in one piece.

@@ -342,7 +342,7 @@ async def test_a_broken_world_stops_the_node(node: NetworkNode, seen: Seen) -> N
     """An error of the runtime itself is not lost in the loop."""
     failures: list[BaseException] = []
     node.on_failure = failures.append
-    node.links.flush = None  # type: ignore
+    node.links.flush_all = None  # type: ignore
     seen.say(node.spawn(Echo), 1)
     await seen.next()
     assert node.stopped

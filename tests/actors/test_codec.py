@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copycat.actors.codec import DEPTH_MAX, CodecError, decode, encode
+from copycat.actors.codec import (
+    DEPTH_MAX,
+    CodecError,
+    decode,
+    decode_unchecked,
+    encode,
+    encode_trusted,
+    holds_more_values,
+)
 
 INTEGERS = st.integers(-(2**64), 2**64 - 1)
 KEYS = st.one_of(st.text(max_size=5), st.binary(max_size=5), INTEGERS)
@@ -31,8 +39,8 @@ class Colour(enum.IntEnum):
 
 
 def nested(depth: int) -> Any:
-    """Lists inside each other, this many."""
-    value: Any = []
+    """Lists inside each other, this many, around a number."""
+    value: Any = [0]
     for _ in range(depth - 1):
         value = [value]
     return value
@@ -104,6 +112,22 @@ def test_the_depth_is_limited_exactly_and_on_both_sides() -> None:
         encode([nested(DEPTH_MAX)])
 
 
+@pytest.mark.parametrize("leaf", [0, "x", [], {}, (), None, [1], {"a": []}])
+@pytest.mark.parametrize("key", [None, "a", 1])
+def test_what_may_be_written_may_be_read_at_every_depth(leaf: Any, key: Any) -> None:
+    """Whatever is innermost: both sides stop at the same depth."""
+    value = leaf
+    for _ in range(DEPTH_MAX + 2):
+        try:
+            data = encode(value)
+        except CodecError:
+            with pytest.raises(CodecError):
+                decode(encode_trusted(value))
+        else:
+            assert encode(decode(data)) == data
+        value = [value] if key is None else {key: value}
+
+
 BOMBS = {
     "no bytes": "",
     "bytes after the value": "0000",
@@ -154,6 +178,43 @@ def test_hostile_bytes_are_refused(bomb: str) -> None:
     """Each of these is accepted, or does harm, in some decoder with its usual settings."""
     with pytest.raises(CodecError):
         decode(bytes.fromhex(BOMBS[bomb]))
+
+
+@pytest.mark.parametrize("key", ["80", "820102", "a0", "f5", "f6", "f93c00", "f7", "c101"])
+@pytest.mark.parametrize("others", ["", "0000", "616100"], ids=["alone", "an int", "a str"])
+def test_keys_by_which_a_stranger_could_slow_a_dict_down_reach_none(others: str, key: str) -> None:
+    """Lists above all, whose hashes anybody can choose: they are refused before a dict is made."""
+    count = 1 + bool(others)
+    for before in ("", "8201", "a101", "a16162"):
+        with pytest.raises(CodecError):
+            decode_unchecked(bytes.fromhex(f"{before}a{count}{others}{key}00"))
+
+
+def test_keys_that_are_numbers_pass_at_every_depth() -> None:
+    """A dict with such keys may be as deep as any other, and no deeper."""
+    value: Any = {7: {"a": b"\x81"}, b"b": [[], {}, {-1: ["\xa1", 1e300, None]}]}
+    for _ in range(DEPTH_MAX - 4):
+        value = {1: "x", 2**40: value}
+    assert decode(encode(value)) == value
+    with pytest.raises(CodecError):
+        decode(b"\xa1\x01" + encode(value))
+
+
+@given(PLAIN)
+def test_the_values_in_encoded_data_are_counted_exactly(value: Any) -> None:
+    """Each list, dict, key and item, and nothing that is inside of bytes and texts."""
+    data = encode(value)
+    count = _count(value)
+    assert not holds_more_values(data, count)
+    assert holds_more_values(data, count - 1)
+
+
+def _count(value: Any) -> int:
+    if type(value) is list:
+        return 1 + sum(map(_count, value))
+    if type(value) is dict:
+        return 1 + len(value) + sum(map(_count, value.values()))
+    return 1
 
 
 def test_no_tag_is_decoded_whatever_its_number() -> None:

@@ -1,6 +1,8 @@
 """Frames survive every way a stream can be cut, and envelopes every content."""
 
 import random
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from copycat.actors.environment import DiskDone
 from copycat.actors.frame import (
     FIRST_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
+    FRAME_VALUES_MAX,
     FrameError,
     FrameReader,
     decode_payload,
@@ -63,8 +66,8 @@ def test_a_stream_may_be_cut_anywhere(payloads: list[bytes], cuts: list[int]) ->
     assert got == payloads
 
 
-def test_a_long_frame_in_small_chunks_is_copied_once() -> None:
-    """Chunks are kept as they came until the frame is complete."""
+def test_a_long_frame_may_come_in_small_chunks() -> None:
+    """Nothing is returned until the frame is complete."""
     payload = b"x" * FRAME_BYTES_MAX
     stream = frame(payload)
     reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
@@ -84,6 +87,44 @@ def test_the_first_frame_has_a_smaller_limit() -> None:
         FrameReader().feed(frame(large)[:4])
     with pytest.raises(FrameError):
         reader.feed((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most memory that is allocated at once while this works."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_frame_in_tiny_chunks_takes_no_more_memory() -> None:
+    """What is held of a frame costs its bytes, however a stranger cuts it."""
+    reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
+    reader.feed((2**20).to_bytes(4, "big"))
+
+    def feed() -> None:
+        for _ in range(50_000):
+            reader.feed(bytes(2))
+
+    assert peak_bytes(feed) < 500_000
+    assert reader.held_bytes == 100_004
+
+
+@pytest.mark.parametrize(
+    "bomb", [b"\x80", b"\xa1\x00" * 30 + b"\x00", b"\x62\xc4\x80"], ids=["lists", "dicts", "texts"]
+)
+def test_a_frame_of_millions_of_values_is_refused_unmade(bomb: bytes) -> None:
+    """A stranger's bytes become few objects, though each may be the head of a list."""
+    count = FRAME_BYTES_MAX // len(bomb) - 5
+    payload = b"\x9a" + count.to_bytes(4, "big") + bomb * count
+
+    def decode() -> None:
+        with pytest.raises(CodecError, match=str(FRAME_VALUES_MAX)):
+            decode_payload(payload)
+
+    assert peak_bytes(decode) < 1_000_000
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5))
@@ -174,6 +215,18 @@ def test_too_much_for_one_frame_takes_several() -> None:
     assert [opened[3].number for payload in payloads for opened in decode_payload(payload)] == list(
         range(20)
     )
+
+
+def test_too_many_values_for_one_frame_take_several() -> None:
+    """They are divided by the same limit as they are refused by; one that is too much is named."""
+    values = [Parcel(number, [0] * (FRAME_VALUES_MAX // 3)) for number in range(7)]
+    values.append(Parcel(7, [0] * FRAME_VALUES_MAX))
+    frames, refused = encode_envelopes([envelope(TARGET, value, 1) for value in values])
+    assert [at for at, _ in refused] == [7]
+    assert str(FRAME_VALUES_MAX) in refused[0][1]
+    payloads = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX).feed(frames)
+    opened = [opened for payload in payloads for opened in decode_payload(payload)]
+    assert [message for *_, message in opened] == values[:7]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import asyncio
 import random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from thespian.actors import PoisonMessage
 
-from copycat.actors import Actor, Identity, NodeAddress
+from copycat.actors import Actor, Identity, NodeAddress, network_links
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.frame import (
     FRAME_BYTES_MAX,
@@ -15,9 +16,10 @@ from copycat.actors.frame import (
     envelope,
     frame,
 )
-from copycat.actors.hello import HelloRefused
+from copycat.actors.hello import Hello, HelloRefused
 from copycat.actors.network import NetworkNode
 from network_world import (
+    PATIENCE_S,
     Echo,
     Note,
     Seen,
@@ -175,6 +177,7 @@ async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
         hello() + frame(generator.randbytes(2000)),
         hello() + unknown,
         hello() + frame(b"\x81" * 100_000),
+        hello() + frame(b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF),
     ]
     for offence in offences:
         stranger = await Stranger.to(a)
@@ -182,6 +185,41 @@ async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
         await stranger.closed()
         seen.say(echo, Note(1, None))
         assert await seen.next() == Note(1, None)
+
+
+@world_test
+async def test_unfinished_frames_together_are_bounded(world: World) -> None:
+    """When those who dialled keep too much waiting, that which keeps most is ended; the others
+    go on, and what an ended one has kept counts no more."""
+    a, b, _ = await linked(world)
+    echo = a.spawn(Echo)
+    frames, _ = encode_envelopes([envelope(echo, bytes(1000), 1)])
+    with patch.object(network_links, "UNFINISHED_BYTES_MAX", 1_000_000):
+        small = await Stranger.to(a)
+        small.writer.write(hello("small") + frames[:-1])
+        length = FRAME_BYTES_MAX.to_bytes(4, "big")
+        open_links = set()
+        for number in range(10):
+            large = await Stranger.to(a)
+            large.writer.write(hello(f"large{number}") + length + bytes(600_000))
+            open_links.add(asyncio.create_task(large.closed()))
+            if len(open_links) == 2:
+                _, open_links = await asyncio.wait(
+                    open_links, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+                )
+            assert len(open_links) == 1
+        small.writer.write(frames[-1:])
+        assert type(await small.control()) is Hello
+        ((*_, answer),) = await small.control()
+        assert answer == bytes(1000)
+        (last,) = open_links
+        assert not last.done()
+        for stranger in (small, large):
+            stranger.writer.close()
+        await last
+    seen = Seen(b)
+    seen.say(echo, Note(1, None))
+    assert await seen.next() == Note(1, None)
 
 
 @world_test

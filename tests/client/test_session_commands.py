@@ -1,12 +1,12 @@
 """Commands are applied once and in order, and every failed one says whether it happened."""
 
 import asyncio
-from collections.abc import Iterator
 from math import inf
 from typing import Any
 
 import pytest
 
+from copycat.actors.codec import encode
 from copycat.actors.simulation import Simulation
 from copycat.errors import (
     InvalidType,
@@ -20,18 +20,8 @@ from copycat.errors import (
 from copycat.protocol.client import (
     Refusal,
 )
+from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX
 from fake_cluster import FakeCluster, batches, client_of
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
 
 
 def test_commands_of_one_turn_are_one_batch(simulation: Simulation, cluster: FakeCluster) -> None:
@@ -217,19 +207,47 @@ def test_what_cannot_be_sent_fails_alone(simulation: Simulation, cluster: FakeCl
         async with client_of(cluster) as client:
             calls = [
                 client.submit_command(1, "append", argument)
-                for argument in (1, object(), bytes(2_000_000), bytes(1_000_000), 5)
+                for argument in (1, object(), bytes(2_000_000), [0] * 300_000, bytes(1_000_000), 5)
             ]
             calls += [client.submit_command(1, "append", bytes(1000)) for _ in range(700)]
             calls += [client.submit_command(1, "explode")]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     results = simulation.run(run())
-    assert [type(result) for result in results[:5]] == [int, InvalidType, TooLarge, int, int]
+    assert [type(result) for result in results[:6]] == [
+        int, InvalidType, TooLarge, TooLarge, int, int,
+    ]  # fmt: skip
     assert isinstance(results[-1], OperationFailed)
-    assert results[3:-1] == list(range(2, 704))
+    assert results[4:-1] == list(range(2, 704))
     sizes = [len(batch.operations) for batch in batches(cluster)]
     assert sum(size > 256 * 1024 for size in sizes) == 1
     assert len(sizes) < 10
+
+
+def test_the_largest_operation_is_what_a_server_takes(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """One byte or one value more fails at the client, and not for ever at the servers."""
+
+    async def run() -> Any:
+        async with client_of(cluster) as client:
+            around_bytes = len(encode([[1, "append", bytes(1_000_000)]])) - 1_000_000
+            around_values = 6  # batch, operation, resource, method, argument, and its one text
+            return await asyncio.gather(
+                *[
+                    client.submit_command(1, "append", argument)
+                    for more in (0, 1)
+                    for argument in (
+                        bytes(OPERATION_BYTES_MAX - around_bytes + more),
+                        ["x" * 300_000, *[0] * (OPERATION_VALUES_MAX - around_values + more)],
+                    )
+                ],
+                return_exceptions=True,
+            )
+
+    results = simulation.run(run())
+    assert [type(result) for result in results] == [int, int, TooLarge, TooLarge]
+    assert len(batches(cluster)[0].operations) == OPERATION_BYTES_MAX
 
 
 def test_deadlines_need_no_tasks(simulation: Simulation, cluster: FakeCluster) -> None:

@@ -22,6 +22,7 @@ from copycat.actors.frame import (
     frame,
 )
 from copycat.actors.hello import PROTOCOL_VERSION, Hello
+from copycat.actors.network_links import UNFINISHED_BYTES_MAX
 from copycat.protocol.client import (
     SERVER,
     CommandsReply,
@@ -77,6 +78,12 @@ def said(**fields: Any) -> bytes:
     return encode_control(replace(HELLO, **fields))
 
 
+def listed(item: bytes) -> bytes:
+    """A list of as many of these encoded items as go into a frame."""
+    count = (FRAME_BYTES_MAX - 5) // len(item)
+    return b"\x9a" + count.to_bytes(4, "big") + item * count
+
+
 OFFENCES = {
     "random bytes": [RANDOM.randbytes(5000)],
     "another protocol": [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
@@ -91,6 +98,9 @@ OFFENCES = {
     "random bytes after a Hello": [said(), frame(RANDOM.randbytes(FRAME_BYTES_MAX))],
     "a length that no list has": [said(), frame(b"\x9b" + b"\xff" * 8)],
     "a text of exabytes": [said(), frame(b"\x7b" + b"\x7f" * 8)],
+    "millions of lists": [said(), frame(listed(b"\x80"))],
+    "millions of dicts": [said(), frame(listed(b"\xa1\x00" * 30 + b"\x00"))],
+    "a list as a key": [said(), frame(b"\xa1\x82\x01\x02\x00")],
     "a tag": [said(), frame(b"\xc2\x41\x01")],
     "an unknown message": [said(), frame(encode([[0, SERVER, 1, 65_000, []]]))],
     "wrong fields": [said(), frame(encode([[0, SERVER, 1, 20, ["no", "bytes", "here"]]]))],
@@ -128,6 +138,20 @@ def test_frames_that_never_end_do_not_add_up(cluster: ProcessCluster) -> None:
             stranger.sendall(said() + LARGE + bytes(FRAME_BYTES_MAX - 1))
     assert cluster.copycat("status").returncode == 0
     assert memory_bytes(cluster, "n1") - before < GROWTH_BYTES_MAX
+
+
+def test_frames_that_never_end_are_bounded_together(cluster: ProcessCluster) -> None:
+    """A crowd that begins large frames and keeps its connections loses those it has too many of."""
+    before = memory_bytes(cluster, "n3")
+    crowd = []
+    for number in range(2 * UNFINISHED_BYTES_MAX // FRAME_BYTES_MAX):
+        stranger = dial(cluster, "n3")
+        crowd.append(stranger)
+        stranger.sendall(said(name=f"stranger {number}") + LARGE + bytes(FRAME_BYTES_MAX - 1))
+    assert cluster.copycat("status").returncode == 0
+    assert memory_bytes(cluster, "n3") - before < UNFINISHED_BYTES_MAX + GROWTH_BYTES_MAX
+    for stranger in crowd:
+        stranger.close()
 
 
 class RawClient:

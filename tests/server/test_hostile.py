@@ -42,10 +42,10 @@ from copycat.server.options import ServerOptions
 from copycat.server.server import Server
 from copycat.server.session import ANSWERS_BYTES_MAX, Session
 from copycat.server.steps import (
+    Acknowledged,
     Advance,
     AnswerAgain,
     CommandsAnswered,
-    Contact,
     Flush,
     LeaderNews,
     PeerLinked,
@@ -55,6 +55,7 @@ from copycat.server.steps import (
     Tick,
 )
 from copycat.server.window import FORGOTTEN_MAX, Sequencer
+from copycat.types import OPERATION_VALUES_MAX
 from simulated_servers import CATALOG, ENDPOINTS, PEERS, Tally, TallyHandle, start_servers
 
 HUGE = 2**64 - 1
@@ -85,7 +86,7 @@ INSIDE_A_SERVER = [
     Tick(0.0),
     PeerLinked("nobody"),
     AnswerAgain(HUGE, 1, NodeAddress("n1", 1, 1)),
-    Contact(HUGE, HUGE, HUGE),
+    Acknowledged(HUGE, HUGE),
     SessionAttached(1),
 ]
 
@@ -202,7 +203,7 @@ def test_answers_cannot_be_forged_for_another_client() -> None:
                 tally = await client.open(TallyHandle, "tally")
                 session = client.session_id
                 forged = [
-                    SessionEnded(session, True),
+                    SessionEnded(session, "as planned"),
                     QueriesReply(session, 1, HUGE, b""),
                     CommandsReply(session, 1, HUGE, b""),
                     Refused(session, 3, 1, 2, ""),
@@ -260,6 +261,39 @@ def test_odd_requests_of_an_attached_client_are_refused_or_wait() -> None:
         assert not reads._held_bytes
 
 
+def test_operations_of_too_many_values_do_not_get_into_the_log() -> None:
+    """They would be decoded on every server, whenever it starts; their sender is told."""
+    with Simulation(22) as simulation:
+        servers = start_servers(simulation)
+        heard: list[Any] = []
+        many, just_as_many = (
+            b"\x9a" + count.to_bytes(4, "big") + b"\x80" * count
+            for count in (OPERATION_VALUES_MAX, OPERATION_VALUES_MAX - 1)
+        )
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS) as client:
+                session = client.session_id
+                words = [
+                    SubmitCommands(session, 1, 1, 0, 0, many),
+                    SubmitQueries(session, 2, 1, Consistency.SEQUENTIAL, 0, 0, many),
+                    SubmitQueries(session, 3, 1, Consistency.LINEARIZABLE, 0, 0, many),
+                    SubmitCommands(session, 1, 1, 0, 0, just_as_many),
+                ]
+                node = simulation.node(Identity("odd"))
+                nonce = servers["n1"].progress.nonces[session]
+                node.spawn(Attached, session, nonce, words, heard)
+                await asyncio.sleep(1)
+
+        simulation.run(story(), timeout_s=30)
+        refused = [message for message in heard if isinstance(message, Refused)]
+        assert [(message.number, message.reason) for message in refused] == [
+            (number, Refusal.TOO_LARGE) for number in (1, 2, 3)
+        ]
+        answered = [message for message in heard if isinstance(message, CommandsReply)]
+        assert [message.first_sequence for message in answered] == [1]
+
+
 def test_a_session_is_not_given_to_who_does_not_know_its_nonce() -> None:
     """A stranger who guesses the number of a session gets told that there is none."""
     with Simulation(18) as simulation:
@@ -274,7 +308,7 @@ def test_a_session_is_not_given_to_who_does_not_know_its_nonce() -> None:
                 simulation.node(Identity("thief")).spawn(Attached, session, bytes(16), words, heard)
                 await asyncio.sleep(1)
                 assert await tally.command("add", 1) == 1
-                assert SessionEnded(session, True) in heard
+                assert any(isinstance(message, SessionEnded) for message in heard)
                 assert not any(isinstance(message, AttachSessionReply) for message in heard)
 
         simulation.run(story(), timeout_s=30)
@@ -430,13 +464,13 @@ def test_answers_that_nobody_acknowledges_are_bounded() -> None:
     """A session keeps the latest answers of a client that acknowledges none, and no more."""
     with Simulation(17) as simulation:
         node = simulation.node(Identity("n"))
-        session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd", 1000).serial)
+        session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd").serial)
         results = bytes(1 << 20)
         for sequence in range(1, 101):
-            answered = CommandsAnswered(sequence, sequence, sequence + 1, results, ())
+            answered = CommandsAnswered(sequence, sequence, sequence + 1, results, (), 0, 0)
             session.commands_answered(answered, node)
         kept = [answer[2] for answer in session._answers.values()]
         assert sum(map(len, kept)) == session._answers_bytes <= ANSWERS_BYTES_MAX
         assert 100 in session._answers
-        session.contact(Contact(1, 100, 0), node)
+        session.acknowledged(Acknowledged(100, 0), node)
         assert session._answers_bytes == 0
