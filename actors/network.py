@@ -168,6 +168,26 @@ class NetworkNode(Node):
         )  # fmt: skip
         self.deliver(sender, PoisonMessage(message, reason), sender)
 
+    def hold_turn(self) -> bool:
+        """Plan no turn until ``release_turn``, which is to be called if this returns True."""
+        held = not self._turn_planned
+        self._turn_planned = True
+        return held
+
+    def release_turn(self) -> None:
+        """Plan the turn for what came meanwhile, or take it at once if nothing else is ready here.
+
+        A planned turn comes after one more look at all sockets, which takes as long as a small turn
+        itself. Asyncio does not say whether anything is ready; its loops have a queue to look at.
+        Without one the turn is planned.
+        """
+        if not self._ready:
+            self._turn_planned = False
+        elif len(getattr(self.loop, "_ready", (self,))) == 0:
+            self._turn()
+        else:
+            self.loop.call_soon(self._turn)
+
     def _end_of_turn(self) -> None:
         if self.stopped:
             return

@@ -85,6 +85,8 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
+        node = self._links.node
+        held = node.hold_turn()
         try:
             payloads = self._reader.feed(bytes(self._links.buffer[:nbytes]))
             if self._reader.held_bytes != self.held_bytes:
@@ -94,8 +96,11 @@ class Link(asyncio.BufferedProtocol):
                     return
                 self._take(decode_payload(payload))
         except (FrameError, CodecError, MalformedMessageError) as error:
-            self._links.node.log.warning("malformed bytes %s error=%s", self, error)
+            node.log.warning("malformed bytes %s error=%s", self, error)
             self.end(f"malformed bytes: {error}")
+        finally:
+            if held:
+                node.release_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, by our own doing or not."""

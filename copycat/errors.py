@@ -79,7 +79,7 @@ class InvalidArgument(NotApplied, ValueError):
 
 
 class TooLarge(InvalidArgument):
-    """A value or an operation with more bytes than the limit."""
+    """A value or an operation with more bytes, or an operation with more values, than the limit."""
 
 
 class InvalidType(NotApplied, TypeError):

@@ -9,7 +9,6 @@ its own beginning. A session's end takes its subscriptions with it.
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from copycat.errors import ClientClosed, InvalidArgument, OutcomeUnknown, SessionExpired
@@ -113,12 +112,7 @@ class AsyncSubscription(Generic[T]):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self._close()
 
     def __aiter__(self) -> "AsyncSubscription[T]":

@@ -6,7 +6,6 @@ In the simulated world the very same client runs on the simulated loop.
 import asyncio
 import secrets
 from math import isnan
-from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from copycat.actors.environment import Identity
@@ -174,12 +173,7 @@ class AsyncClient:
     async def __aenter__(self) -> "AsyncClient":
         return await self.connect()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:

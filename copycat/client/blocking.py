@@ -10,7 +10,6 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from copycat.actors.network_thread import NetworkThread
@@ -172,12 +171,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

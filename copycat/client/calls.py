@@ -148,14 +148,14 @@ class Turn:
                 self.connects.append(call)
 
 
-def unanswered() -> CopycatError:
-    """What a call is told whose session ended while it was under way."""
-    return OutcomeUnknown("the session ended before an answer came: it may have been applied")
+def unanswered(text: str) -> CopycatError:
+    """What a call is told whose session ended, as the text says, while it was under way."""
+    return OutcomeUnknown(f"{text}: no answer had come to this, which may have been applied")
 
 
-def expired() -> CopycatError:
-    """What a call is told that had not been sent when its session expired."""
-    return SessionExpired("the session ended before this was sent; there is a new one")
+def expired(text: str) -> CopycatError:
+    """What a call is told that had not been sent when its session ended, as the text says."""
+    return SessionExpired(f"{text}: this was not applied, and is not sent in the next session")
 
 
 def closed() -> CopycatError:

@@ -118,9 +118,13 @@ class Commands:
         self._unsent.append(batch)
         self._deadlines.add(batch)
 
-    def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> None:
-        """Send what waits, as far as the window allows; small batches that had to wait go as one."""
-        unsent = self._unsent
+    def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> bool:
+        """Send what waits, as far as the window allows; small batches that had to wait go as one.
+
+        Returns:
+            Whether anything was sent, and with it this index of events.
+        """
+        unsent, sequence = self._unsent, self.last_sequence
         while unsent and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
             batch = unsent.popleft() if len(unsent) == 1 else self._next_run()
             batch.first_sequence = self.last_sequence + 1
@@ -136,6 +140,7 @@ class Commands:
             self.last_sequence = batch.last_sequence
             self._in_flight[batch.first_sequence] = batch
             self._send_copy(batch, now_s, RETRY_FIRST_S)
+        return self.last_sequence > sequence
 
     def _next_run(self) -> CommandBatch:
         count = run_that_fits(self._unsent)

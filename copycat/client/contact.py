@@ -1,5 +1,17 @@
-"""Contact: when the cluster last heard of the session, as far as the client can know."""
+"""Contact: when the cluster last heard of the session, as far as the client can know.
 
+The client's *state* is one of:
+
+- ``connecting``: there is no session yet, or no more; calls wait.
+- ``connected``: the session is open, and was heard of lately.
+- ``suspended``: for 80 % of the session's timeout no sign of life is known to have reached the
+  cluster. The session may expire, so nothing that it held should be relied on any more. It may
+  also turn out to be alive; then it is ``connected`` again.
+- ``lost``: the cluster has ended the session. ``connecting`` follows at once.
+- ``closed``: by the client itself, for good.
+"""
+
+from collections.abc import Callable
 from math import inf
 
 KEEP_ALIVE_PART = 1 / 3  # of the session's timeout without a sign of life
@@ -9,43 +21,86 @@ DOUBTFUL_PART = 0.8  # of the timeout without contact: what the session holds is
 
 
 class Contact:
-    """The signs of life of one session: its opening, its commands and its keep-alives.
+    """The state, by the signs of life of a session: its opening, its commands, its keep-alives.
 
     Only what is answered counts, and it counts from when it was *sent* first: the cluster cannot
     have heard of it earlier, so it cannot end the session earlier than the client expects.
 
     Attributes:
-        timeout_s: the session's.
+        state: see the module.
         keep_alive_at_s: when to send a keep-alive; ``inf`` before the session is open.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """``tell`` is called with every new state."""
+        self.state = "connecting"
         self.keep_alive_at_s = inf
+        self._tell = tell
+        self._timeout_s = inf
         self._latest_s = -inf
         self._keep_alive_s = inf  # when the one on its way was sent first
 
-    def made(self, sent_s: float) -> None:
-        """What was sent at this time has arrived."""
+    def begin(self, timeout_s: float, opening_s: float, now_s: float) -> None:
+        """A session is open that was asked for at some time.
+
+        It is told of even if that was too long ago to mean much, for it has events from now on.
+        """
+        self._timeout_s = timeout_s
+        self._latest_s = -inf
+        self._keep_alive_s = inf
+        self.made(opening_s, now_s)
+        self.change("connected")
+        self.tick(now_s)
+
+    def made(self, sent_s: float, now_s: float) -> None:
+        """What was sent at this time has arrived; it may be too long ago to mean much."""
         self._latest_s = max(self._latest_s, sent_s)
         if self._keep_alive_s == inf:
-            self.keep_alive_at_s = self._latest_s + self.timeout_s * KEEP_ALIVE_PART
+            self.keep_alive_at_s = self._latest_s + self._timeout_s * KEEP_ALIVE_PART
+        if now_s < self._latest_s + self._timeout_s * DOUBTFUL_PART:
+            self.change("connected")
 
     @property
     def doubtful_at_s(self) -> float:
-        """From when on the session may have ended without our knowing."""
-        return self._latest_s + self.timeout_s * DOUBTFUL_PART
+        """From when on the session may have ended unknown to us; ``inf`` if not ``connected``."""
+        if self.state != "connected":
+            return inf
+        return self._latest_s + self._timeout_s * DOUBTFUL_PART
+
+    def tick(self, now_s: float) -> None:
+        """Too long may have passed without contact."""
+        if self.doubtful_at_s <= now_s:
+            self.change("suspended")
+
+    def change(self, state: str) -> None:
+        """Go into a state, and tell of it if it is another."""
+        if state != self.state:
+            self.state = state
+            self._tell(state)
+
+    # Keep-alives.
+
+    def hurry(self, now_s: float) -> bool:
+        """Let a keep-alive be due, unless one is already, or is on its way.
+
+        Returns:
+            Whether it has become due.
+        """
+        if self._keep_alive_s != inf or self.keep_alive_at_s <= now_s:
+            return False
+        self.keep_alive_at_s = now_s
+        return True
 
     def keep_alive_sent(self, now_s: float) -> None:
         """A keep-alive is on its way."""
         self._keep_alive_s = min(self._keep_alive_s, now_s)
-        self.keep_alive_at_s = now_s + self.timeout_s * KEEP_ALIVE_AGAIN_PART
+        self.keep_alive_at_s = now_s + self._timeout_s * KEEP_ALIVE_AGAIN_PART
 
-    def keep_alive_answered(self) -> None:
+    def keep_alive_answered(self, now_s: float) -> None:
         """It has arrived."""
         sent_s, self._keep_alive_s = self._keep_alive_s, inf
         if sent_s != inf:
-            self.made(sent_s)
+            self.made(sent_s, now_s)
 
     def keep_alive_refused(self, now_s: float) -> None:
         """It was not taken: it has to be sent again soon."""

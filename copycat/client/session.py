@@ -2,22 +2,14 @@
 
 It opens the session, keeps it alive, moves it to another server when the one in use fails or
 another one leads, and opens a new one when it is lost. What it carries has files of its own,
-``commands``, ``queries`` and ``openings``, and so has the way it takes, ``attachment``.
-
-The client's *state* is one of:
-
-- ``connecting``: there is no session yet, or no more; calls wait.
-- ``connected``: the session is open, and was heard of lately.
-- ``suspended``: for 80 % of the session's timeout no sign of life is known to have reached the
-  cluster. The session may expire, so nothing that it held should be relied on any more. It may
-  also turn out to be alive; then it is ``connected`` again.
-- ``lost``: the cluster has ended the session. ``connecting`` follows at once.
-- ``closed``: by the client itself, for good.
+``commands``, ``queries`` and ``openings``, and so have the way it takes, ``attachment``, and what
+is known of its life, ``contact``.
 
 Invariant: what is sent on a connection was asked for by this session alone, and every answer is
 recognised by its content, so it does not matter over which connection, how often, or when it comes.
 """
 
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -79,14 +71,12 @@ class ClientSession(Actor):
     """One session of a client. It ends when it was told to close.
 
     Attributes:
-        state: see the module.
         session: its id; 0 while there is none.
     """
 
     def __init__(
         self, options: SessionOptions, inbox: Inbox, shared: SharedLinks | None = None
     ) -> None:
-        self.state = "connecting"
         self.session = 0
         self._now_s = self.environment.clock.monotonic_s
         self._options = options
@@ -103,7 +93,7 @@ class ClientSession(Actor):
         self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
         self._opening_s = inf  # when the session was asked for first
         self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before then
-        self._contact = Contact(options.timeout_s)
+        self._contact = Contact(lambda state: inbox.session_changed(state, self.session))
         self._events = EventOrder()
         self._index = 0  # the highest index seen
         self._close_at_s = inf  # when to send CloseSession (again)
@@ -147,7 +137,7 @@ class ClientSession(Actor):
             return
         now_s = self._now_s()
         self._closing = True
-        self._commands.lose(closed, unanswered)
+        self._commands.lose(closed, partial(unanswered, "the client has been closed"))
         self._queries.lose(closed)
         self._openings.close(closed)
         for call in (*self._inbox.take(), *self._connects):
@@ -160,7 +150,7 @@ class ClientSession(Actor):
         """Let go of everything; nothing is handled after this."""
         self._close_by_s = inf
         self._servers.close()
-        self._set_state("closed")
+        self._contact.change("closed")
         self._inbox.session_closed()
         self.send(self.address, ActorExitRequest())
 
@@ -230,9 +220,7 @@ class ClientSession(Actor):
         self.session = message.session
         self._index = max(self._index, message.session)
         self._events.begin(message.session)
-        self._contact = Contact(message.timeout_ms / 1000)
-        self._contact.made(self._opening_s)
-        self._tell_contact(now_s)
+        self._contact.begin(message.timeout_ms / 1000, self._opening_s, now_s)
         self._patience.restored()
         self._attached(sender, message.servers, now_s)
         self._end_connects()
@@ -268,8 +256,7 @@ class ClientSession(Actor):
             sent_s = self._commands.answered(message)
             if sent_s is not None:
                 now_s = self._now_s()
-                self._contact.made(sent_s)
-                self._tell_contact(now_s)
+                self._contact.made(sent_s, now_s)
                 self._queries.release()
                 self._progressed(message.base_index, now_s)
 
@@ -289,11 +276,11 @@ class ClientSession(Actor):
 
     def keep_alive_answered(self, message: KeepAliveReply, sender: NodeAddress) -> None:
         """A sign of life has arrived."""
-        if message.session == self.session:
+        if message.session == self.session and not self._closing:
             self._attachment.heard(sender)
-            self._contact.keep_alive_answered()
             now_s = self._now_s()
-            self._tell_contact(now_s)
+            self._contact.keep_alive_answered(now_s)
+            self._acknowledge_many(now_s)
             self._progressed(0, now_s)
 
     def _progressed(self, index: int, now_s: float) -> None:
@@ -312,13 +299,19 @@ class ClientSession(Actor):
             self._index = max(self._index, message.event_index)
             for event in message.events:
                 self._inbox.deliver(event, message.event_index)
+            self._acknowledge_many(now_s)
         elif self._events.reset_at_s <= now_s:
+            self._tick(now_s)
+
+    def _acknowledge_many(self, now_s: float) -> None:
+        """The cluster keeps events until it hears of it, so many are acknowledged at once."""
+        if self._events.are_many and self._contact.hurry(now_s):
             self._tick(now_s)
 
     def session_ended(self, message: SessionEnded, sender: NodeAddress) -> None:
         """The session is no more, by our own wish or not."""
         if self.session and message.session == self.session:
-            self._lose(self._now_s())
+            self._lose(message.text, self._now_s())
 
     def refused(self, message: Refused, sender: NodeAddress) -> None:
         """Try again what may be taken later, and end what will never be."""
@@ -341,7 +334,7 @@ class ClientSession(Actor):
             case Request.KEEP_ALIVE:
                 self._contact.keep_alive_refused(now_s)
         if message.reason == Refusal.UNKNOWN_SESSION and self.session:
-            self._lose(now_s)
+            self._lose(message.text, now_s)
         elif message.reason == Refusal.NOT_ATTACHED:
             if sender == self._attachment.connection:
                 self._attachment.use(sender.node, now_s)
@@ -354,36 +347,22 @@ class ClientSession(Actor):
         self._go_on(now_s)
         self._plan(now_s)
 
-    # The life of the session.
-
-    def _tell_contact(self, now_s: float) -> None:
-        """There has been contact; it may have been too long ago to mean much."""
-        if now_s < self._contact.doubtful_at_s and not self._closing:
-            self._set_state("connected")
-
-    def _doubtful_at_s(self) -> float:
-        return self._contact.doubtful_at_s if self.state == "connected" else inf
-
-    def _lose(self, now_s: float) -> None:
+    def _lose(self, text: str, now_s: float) -> None:
         """The cluster has ended the session: end its calls, and open a new one."""
         if self._closing:
             self.session = 0
             self._tick(now_s)
             return
-        self._commands.lose(expired, unanswered)
-        self._queries.lose(expired)
-        self._set_state("lost")
+        unsent = partial(expired, text)
+        self._commands.lose(unsent, partial(unanswered, text))
+        self._queries.lose(unsent)
+        self._contact.change("lost")
         self.session = 0
         self._nonce = self.environment.random.randbytes(NONCE_BYTES)
         self._opening_s = inf
-        self._set_state("connecting")
+        self._contact.change("connecting")
         self._attachment.use_best(now_s)
         self._plan(now_s)
-
-    def _set_state(self, state: str) -> None:
-        if state != self.state:
-            self.state = state
-            self._inbox.session_changed(state, self.session)
 
     # Sending.
 
@@ -401,7 +380,8 @@ class ClientSession(Actor):
         """
         ready = self._attachment.connection is not None and self._resend_at_s == inf
         if ready and not self._closing:
-            self._commands.send_waiting(now_s, self.session, self._events.index)
+            if self._commands.send_waiting(now_s, self.session, self._events.index):
+                self._events.acknowledged()
             self._queries.send_waiting(now_s, self.session, self._index)
             self._openings.send_waiting(now_s, self.session)
         if self._wake_s > now_s + BUSY_WAKE_S or self._deadlines.next_s < self._wake_s:
@@ -423,8 +403,7 @@ class ClientSession(Actor):
             self._end()
             return
         self._attachment.tick(now_s)
-        if self._doubtful_at_s() <= now_s:
-            self._set_state("suspended")
+        self._contact.tick(now_s)
         if self._attachment.connection is not None:
             self._say_what_is_due(now_s)
         self._go_on(now_s)
@@ -451,6 +430,7 @@ class ClientSession(Actor):
             self._contact.keep_alive_sent(now_s)
             answered = self._commands.answered_sequence
             self._transmit(KeepAlive(self.session, answered, self._events.index))
+            self._events.acknowledged()
 
     def _plan(self, now_s: float) -> None:
         """Have this actor woken when the next thing is due."""
@@ -458,7 +438,7 @@ class ClientSession(Actor):
             self._deadlines.next_s,
             self._attachment.due_s,
             self._close_by_s,
-            self._doubtful_at_s(),
+            self._contact.doubtful_at_s,
         )
         if self._attachment.connection is not None:
             due_s = min(

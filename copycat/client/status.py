@@ -8,7 +8,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
@@ -109,12 +108,7 @@ class Inquiry:
     async def __aenter__(self) -> "Inquiry":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self.close()
         await asyncio.sleep(0)  # closed sockets are let go of in the loop's next turn
 
@@ -168,7 +162,7 @@ class _Probe:
             async with asyncio.timeout(timeout_s):
                 return await self._waiting
         except TimeoutError:
-            reason = f"no answer within {timeout_s:.1f} s"
+            reason = f"no answer within {timeout_s:.3g} s"
             return NoAnswer(self._endpoint, "", reason, refused=False)
         finally:
             self._waiting = None

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DIGITS_MAX = 1000  # far beyond what can be stored, and less than Python refuses to read
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 
@@ -57,15 +58,31 @@ def parse_value(text: str) -> Any:
     """A value: what the text means as JSON, or the text itself if it is not JSON.
 
     So ``7`` is a number, ``"7"`` and ``seven`` are strings, ``{"plan": "pro"}`` is a dict.
+    JSON that cannot be kept as it is written, such as ``1e999``, is refused.
     """
 
     def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is not JSON")
+        raise json.JSONDecodeError(f"{word} is not JSON", text, 0)
 
     try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
+        return json.loads(text, parse_constant=refuse, parse_float=_finite, parse_int=_short)
+    except json.JSONDecodeError:
         return text
+    except RecursionError:
+        raise ValueError("lists and dicts are nested too deep") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _short(text: str) -> int:
+    if len(text) > DIGITS_MAX:
+        raise ValueError(f"{text:.20}... is too large")
+    return int(text)
 
 
 def value_text(value: Any) -> str:

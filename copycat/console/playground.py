@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,12 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from copycat.actors.network import free_ports
+from copycat.actors.network_links import parse_endpoint
 from copycat.client.status import Inquiry
 from copycat.console.health import health_of
-from copycat.errors import CopycatError
+from copycat.errors import ConfigurationError, CopycatError
 
 HOST = "127.0.0.1"
-SERVERS_MAX = 9
+SERVERS = 3  # of a playground, if nobody says how many
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
 FILE = "playground.json"
@@ -90,9 +92,13 @@ class Playground:
             return [Process(**each) for each in content["servers"]]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
             raise PlaygroundError(
-                f"{self.directory / FILE} cannot be read: {error}; if no server runs any more,"
+                f"{self.directory / FILE} cannot be read: {error.strerror}"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlaygroundError(
+                f"{self.directory / FILE} is damaged: {error}; if no server runs any more,"
                 f" remove {self.directory}"
             ) from error
 
@@ -104,23 +110,30 @@ class Playground:
         """Where a server of this name writes what happens to it."""
         return self.directory / f"{name}.log"
 
-    def start(self, servers: int) -> list[Process]:
-        """Start all servers that do not run; those of a stopped playground keep their data.
+    def start(self, servers: int | None = None) -> list[Process]:
+        """Start all servers that do not run; those of a stopped playground keep their data, and
+        their ports if those are still free.
 
         Returns when the processes exist, which is before they have found each other.
 
+        Args:
+            servers: how many; None: as many as there are, or three.
+
         Raises:
-            PlaygroundError: there is a playground with another number of servers.
+            ConfigurationError: there is a playground with another number of servers.
+            PlaygroundError: the directory cannot be used.
         """
         with self._locked():
             processes = self.processes()
-            if processes and len(processes) != servers:
-                raise PlaygroundError(
-                    f"the playground has {len(processes)} servers, not {servers}: use those, or"
+            count = servers or len(processes) or SERVERS
+            if processes and len(processes) != count:
+                raise ConfigurationError(
+                    f"the playground has {len(processes)} servers, not {count}: use those, or"
                     " remove it with `copycat cluster down --wipe`"
                 )
-            if not any(each.is_running() for each in processes):
-                ports = free_ports(servers, HOST)
+            running = any(each.is_running() for each in processes)
+            if not running and not (processes and all(map(_is_free, processes))):
+                ports = free_ports(count, HOST)
                 processes = [Process(f"n{n}", f"{HOST}:{port}") for n, port in enumerate(ports, 1)]
             return self._start_missing(processes)
 
@@ -245,8 +258,12 @@ class Playground:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One command at a time changes a playground."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.directory / "lock").open("w") as file:
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = (self.directory / "lock").open("w")
+        except OSError as error:
+            raise PlaygroundError(f"{self.directory} cannot be used: {error.strerror}") from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -273,6 +290,18 @@ def _unbroken() -> Iterator[None]:
 
 
 _children: list["subprocess.Popen[bytes]"] = []  # those of this process, to be waited for
+
+
+def _is_free(process: Process) -> bool:
+    """Whether a server could listen on its port again."""
+    host, port = parse_endpoint(process.endpoint)
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def _python() -> list[str]:

@@ -17,6 +17,8 @@ COMMANDS_PER_BATCH_MAX = 512
 OPERATIONS_BYTES_MAX = 256 * 1024  # a single larger command travels alone
 RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one largest value fits
 
+EVENT_BYTES = 256  # what an event is counted with besides its own bytes, wherever events wait
+
 ANSWER_TOO_LARGE = "AnswerTooLarge"
 """The kind of a failure that means: it was carried out, but its answer cannot be sent."""
 
@@ -181,7 +183,7 @@ class SessionEnded:
     """The session is no more."""
 
     session: int
-    expired: bool  # False: closed by its client
+    text: str  # how it ended, one line for people
 
 
 @message(34)
@@ -192,6 +194,11 @@ class Events:
     event_index: int  # of that entry
     previous_index: int  # of the event batch before; a client that has not got it asks for it
     events: tuple[bytes, ...]  # each the codec's [resource, event, values]
+
+    @property
+    def size_bytes(self) -> int:
+        """What they are counted with, alike on servers and clients."""
+        return EVENT_BYTES * len(self.events) + sum(map(len, self.events))
 
 
 @message(35)

@@ -13,7 +13,16 @@ from copycat.actors.codec import decode
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
 from copycat.machine.state_machine import Publication, Scheduling
-from copycat.protocol.client import CommandsReply, Events, KeepAliveReply, SessionEnded
+from copycat.protocol.client import (
+    CommandsReply,
+    Events,
+    KeepAliveReply,
+    OpenResourceReply,
+    Refusal,
+    Refused,
+    Request,
+    SessionEnded,
+)
 from copycat.server.due import DueQueue
 from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
@@ -36,7 +45,6 @@ from copycat.server.steps import (
     Proceed,
     Reached,
     ReplayEvents,
-    ResourceOpened,
     RunReads,
     SessionOpened,
 )
@@ -112,19 +120,19 @@ class Applier(ServerActor):
         """Repeat an answer that the client has not received."""
         session = self._sessions.get(message.session)
         if session is None:
-            self.send(message.connection, SessionEnded(message.session, "the session has ended"))
+            self.send(sender, SessionEnded(message.session, "the session has ended"))
             return
         first = message.first_sequence
         answer = self.step(session, AskAnswer(first))
         if answer is not None:
-            self.send(message.connection, CommandsReply(message.session, first, *answer))
+            self.send(message.client, CommandsReply(message.session, first, *answer))
 
     def replay_events(self, message: ReplayEvents, sender: NodeAddress) -> None:
         """Send the events again that a client misses."""
         session = self._sessions.get(message.session)
         if session is not None:
             for events in self.step(session, EventsAfter(message.event_index)):
-                self.send(message.connection, events)
+                self.send(message.client, events)
 
     # Applying.
 
@@ -160,9 +168,9 @@ class Applier(ServerActor):
         if self._published:
             self._publish(batch.last_index, batch.log_time_us)
         if answer is not None:
-            connection = self._attachments.sessions.get(batch.session)
-            if connection is not None:
-                self.send(connection, answer)
+            attachment = self._attachments.sessions.get(batch.session)
+            if attachment is not None:
+                self.send(attachment.client, answer)
 
     def _apply_nothing(self, batch: Batch) -> None:
         """A tick only lets log time pass."""
@@ -212,10 +220,10 @@ class Applier(ServerActor):
             self._progress.sequences[session] = 0
             self._timeouts_us[session] = timeout_ms * 1000
             self._due.set_session(session, batch.log_time_us + timeout_ms * 1000)
-        connection = self._attachments.opening.pop(nonce, None)
-        if connection is not None:
-            self._attachments.sessions[session] = connection
-            self.send(connection, SessionOpened(nonce, session, timeout_ms))
+        attachment = self._attachments.opening.pop(nonce, None)
+        if attachment is not None:
+            self._attachments.sessions[session] = attachment
+            self.send(attachment.connection, SessionOpened(nonce, session, timeout_ms))
 
     def _apply_close_session(self, batch: Batch) -> None:
         if batch.session in self._sessions:
@@ -228,7 +236,7 @@ class Applier(ServerActor):
         self._acknowledge(batch)
         return KeepAliveReply(batch.session)
 
-    def _apply_open_resource(self, batch: Batch) -> ResourceOpened | None:
+    def _apply_open_resource(self, batch: Batch) -> OpenResourceReply | Refused | None:
         name, kind, version = decode(batch.operations)
         if batch.session not in self._sessions:
             return None
@@ -240,12 +248,11 @@ class Applier(ServerActor):
                 raise
             except Exception as error:  # noqa: BLE001 - user code; the same on every server
                 text = f"a {kind} cannot be made: {type(error).__name__}"
-                return ResourceOpened(batch.session, batch.first_sequence, 0, text)
+                return _not_opened(batch, text)
         resource, known_kind, known_version = known
         if (kind, version) == (known_kind, known_version):
-            return ResourceOpened(batch.session, batch.first_sequence, resource, "")
-        text = f"{name!r} is a {known_kind} of version {known_version}"
-        return ResourceOpened(batch.session, batch.first_sequence, 0, text)
+            return OpenResourceReply(batch.session, batch.first_sequence, resource)
+        return _not_opened(batch, f"{name!r} is a {known_kind} of version {known_version}")
 
     def _make_resource(
         self, index: Index, name: str, kind: str, version: int
@@ -282,9 +289,7 @@ class Applier(ServerActor):
                 self.step(self._router.resources[resource], fire)
                 self._settle_effects(index)
 
-    def _end_session(
-        self, session: SessionId, index: Index, log_time_us: int, text: str
-    ) -> None:
+    def _end_session(self, session: SessionId, index: Index, log_time_us: int, text: str) -> None:
         address = self._sessions.pop(session)
         del self._timeouts_us[session]
         del self._nonces[self._progress.nonces.pop(session)]
@@ -296,9 +301,9 @@ class Applier(ServerActor):
             self._settle_effects(index)
         self.end(address)
         self._published.pop(session, None)
-        connection = self._attachments.sessions.pop(session, None)
-        if connection is not None:
-            self.send(connection, SessionEnded(session, text))
+        attachment = self._attachments.sessions.pop(session, None)
+        if attachment is not None:
+            self.send(attachment.connection, SessionEnded(session, text))
 
     def _settle_effects(self, index: Index) -> None:
         """Sort what machines asked for: events to their sessions, timers into the queue."""
@@ -312,32 +317,40 @@ class Applier(ServerActor):
         self._effects.clear()
 
     def _publish(self, index: Index, log_time_us: int) -> None:
-        """Queue the events of one batch in their sessions and send those that belong here.
+        """Queue the events of one batch in their sessions and send those that belong here."""
+        for session, events in self._queue_events(index, log_time_us).items():
+            attachment = self._attachments.sessions.get(session)
+            if attachment is not None:
+                self.send(attachment.client, events)
 
-        A session that has no room for them ends, which may publish to the others once more: what
-        is sent is known when all is queued. It comes to an end, as no session ends twice.
+    def _queue_events(self, index: Index, log_time_us: int) -> dict[SessionId, Events]:
+        """Queue the events of one batch; the result is what each session is to be sent.
+
+        A session that has no room for them ends, and that may publish to those that are left, at
+        the same index. It stops, as no session ends twice.
         """
         queued: dict[SessionId, Events] = {}
         while self._published:
             published, self._published = self._published, {}
             for session, events in published.items():
-                address = self._sessions.get(session)
-                if address is None:
-                    continue  # it has ended in this very loop
-                fitting = self.step(address, EventsPublished(index, tuple(events)))
-                if fitting is None:
-                    self._end_overfull_session(session, index, log_time_us)
+                step = EventsPublished(index, tuple(events))
+                message = self.step(self._sessions[session], step)
+                if message is None:
+                    queued.pop(session, None)
+                    self._end_overfull(session, index, log_time_us)
                 else:
-                    queued[session] = fitting
-        for session, message in queued.items():
-            connection = self._attachments.sessions.get(session)
-            if connection is not None:
-                self.send(connection, message)
+                    queued[session] = message
+        return queued
 
-    def _end_overfull_session(self, session: SessionId, index: Index, log_time_us: int) -> None:
+    def _end_overfull(self, session: SessionId, index: Index, log_time_us: int) -> None:
         text = (
             "the session was ended: its client left more than"
             f" {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
         )
         self.logger("copycat.server").warning("%s session=%d index=%d", text, session, index)
         self._end_session(session, index, log_time_us, text)
+
+
+def _not_opened(batch: Batch, text: str) -> Refused:
+    request, reason = int(Request.OPEN_RESOURCE), int(Refusal.WRONG_TYPE)
+    return Refused(batch.session, request, batch.first_sequence, reason, text)

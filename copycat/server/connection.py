@@ -1,7 +1,7 @@
 """Connection: what one server alone knows of one client node, and its way in and out.
 
-It checks what clients send, hands the leader what is to be appended, and passes answers and
-events on. The link to the client's node ends it; the sessions live on in the log.
+It checks what clients send and hands the leader what is to be appended; what was applied is
+answered by the Applier, straight to the client. The link to the client's node ends it; the sessions live on in the log.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,13 @@ from copycat.protocol.client import (
     OPERATIONS_BYTES_MAX,
     AttachSession,
     CloseSession,
-    CommandsReply,
     Consistency,
     DetachSession,
-    Events,
     KeepAlive,
-    KeepAliveReply,
     LeaderChanged,
     OpenResource,
-    OpenResourceReply,
     OpenSession,
     OpenSessionReply,
-    QueriesReply,
     Refusal,
     Refused,
     Request,
@@ -35,13 +30,13 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.client import AttachSessionReply as AttachReply
 from copycat.protocol.raft import ProposalRefused, Propose
+from copycat.server.progress import Attachment
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     AnswerAgain,
     LeaderNews,
     Read,
     ReplayEvents,
-    ResourceOpened,
     RunReads,
     SessionAttached,
     SessionOpened,
@@ -119,7 +114,7 @@ class Connection(ServerActor):
             round(options.session_timeout_max_s * 1000),
         )
         self._opening[message.nonce] = sender
-        self.server.attachments.opening[message.nonce] = self.address
+        self.server.attachments.opening[message.nonce] = Attachment(self.address, sender)
         operations = encode([message.nonce, message.client, timeout_ms])
         if not self._propose(BatchKind.OPEN_SESSION, 0, 0, 1, operations=operations):
             del self._opening[message.nonce]
@@ -129,7 +124,7 @@ class Connection(ServerActor):
     def attach_session(self, message: AttachSession, sender: NodeAddress) -> None:
         """Let a session go on here, once it is certain that it exists."""
         self._attaching[message.session] = sender
-        read = Read(None, message, self.address)
+        read = Read(None, message, self.address, sender)
         if message.session in self.server.progress.sequences:
             self.send(self.server.applier, RunReads(0, (read,)))
         else:
@@ -139,9 +134,9 @@ class Connection(ServerActor):
         """Stop sending for a session that has moved."""
         if self._clients.get(message.session) == sender:
             del self._clients[message.session]
-            attached = self.server.attachments.sessions
-            if attached.get(message.session) == self.address:
-                del attached[message.session]
+            attachments = self.server.attachments.sessions
+            if attachments.get(message.session) == (self.address, sender):
+                del attachments[message.session]
 
     def submit_commands(self, message: SubmitCommands, sender: NodeAddress) -> None:
         """Hand commands to the leader, or repeat an answer that was lost."""
@@ -159,7 +154,7 @@ class Connection(ServerActor):
             self._refuse(sender, session, Request.COMMANDS, first, Refusal.TOO_LARGE, text)
             return
         if first <= self.server.progress.sequences.get(session, 0):
-            self.send(self.server.applier, AnswerAgain(session, first, self.address))
+            self.send(self.server.applier, AnswerAgain(session, first, sender))
         elif not self._propose(
             BatchKind.COMMANDS,
             session,
@@ -186,9 +181,9 @@ class Connection(ServerActor):
             text = f"{message.count} queries in {size:,} bytes are not a batch, or too many values"
             self._refuse(sender, session, Request.QUERIES, read, Refusal.TOO_LARGE, text)
         elif message.consistency == Consistency.SEQUENTIAL:
-            self.send(self.server.applier, RunReads(0, (Read(message, None, self.address),)))
+            self.send(self.server.applier, RunReads(0, (Read(message, None, self.address, sender),)))
         else:
-            self.send(self.server.reads, Read(message, None, self.address))
+            self.send(self.server.reads, Read(message, None, self.address, sender))
 
     def open_resource(self, message: OpenResource, sender: NodeAddress) -> None:
         """Have a resource opened."""
@@ -213,7 +208,7 @@ class Connection(ServerActor):
         if not self._attached(session, sender, Request.KEEP_ALIVE, 0):
             return
         # A client cannot notice that the last events were lost; what it has, it drops.
-        replay = ReplayEvents(session, message.event_index, self.address)
+        replay = ReplayEvents(session, message.event_index, sender)
         self.send(self.server.applier, replay)
         if not self._propose(
             BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_index
@@ -233,7 +228,7 @@ class Connection(ServerActor):
     def reset_events(self, message: ResetEvents, sender: NodeAddress) -> None:
         """Send events again."""
         if self._clients.get(message.session) == sender:
-            replay = ReplayEvents(message.session, message.event_index, self.address)
+            replay = ReplayEvents(message.session, message.event_index, sender)
             self.send(self.server.applier, replay)
 
     # From this server.
@@ -256,28 +251,6 @@ class Connection(ServerActor):
             self._clients[message.session] = client
             self.send(client, AttachReply(message.session, self.server.endpoints))
             self._tell_leader(client)
-
-    def answered(
-        self, message: CommandsReply | QueriesReply | Events | KeepAliveReply, sender: NodeAddress
-    ) -> None:
-        """Pass an answer or events on."""
-        client = self._clients.get(message.session)
-        if client is not None:
-            self.send(client, message)
-
-    def resource_opened(self, message: ResourceOpened, sender: NodeAddress) -> None:
-        """Pass on whether a resource is there."""
-        client = self._clients.get(message.session)
-        if client is None:
-            return
-        if message.resource:
-            reply = OpenResourceReply(message.session, message.request, message.resource)
-            self.send(client, reply)
-        else:
-            self._refuse(
-                client, message.session, Request.OPEN_RESOURCE, message.request,
-                Refusal.WRONG_TYPE, message.text,
-            )  # fmt: skip
 
     def session_ended(self, message: SessionEnded, sender: NodeAddress) -> None:
         """Tell the client that its session is no more."""

@@ -1,5 +1,7 @@
 """What the Applier lets the rest of its server see of the replicated state, and who is attached."""
 
+from typing import NamedTuple
+
 from copycat.actors import NodeAddress
 from copycat.types import Index, ResourceId, SessionId
 
@@ -31,17 +33,29 @@ class Progress:
         self.queries_answered = 0
 
 
+class Attachment(NamedTuple):
+    """Where a session, or a request for one, belongs on this server.
+
+    Attributes:
+        connection: who is told what becomes of it.
+        client: the client's own actor, on another node: answers and events go there at once.
+    """
+
+    connection: NodeAddress
+    client: NodeAddress
+
+
 class Attachments:
-    """Which connection of this server each session, or request for one, belongs to.
+    """The sessions, and requests for one, that belong to connections of this server.
 
     This is knowledge of this server alone: another one has other connections.
     """
 
     def __init__(self) -> None:
-        self.sessions: dict[SessionId, NodeAddress] = {}
-        self.opening: dict[bytes, NodeAddress] = {}  # by nonce
+        self.sessions: dict[SessionId, Attachment] = {}
+        self.opening: dict[bytes, Attachment] = {}  # by nonce
 
     def drop(self, connection: NodeAddress) -> None:
         """Forget a connection that is gone."""
-        self.sessions = {s: c for s, c in self.sessions.items() if c != connection}
-        self.opening = {n: c for n, c in self.opening.items() if c != connection}
+        self.sessions = {s: a for s, a in self.sessions.items() if a.connection != connection}
+        self.opening = {n: a for n, a in self.opening.items() if a.connection != connection}

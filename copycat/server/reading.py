@@ -12,7 +12,7 @@ from copycat.protocol.client import (
     SubmitQueries,
 )
 from copycat.server.operations import Router
-from copycat.server.progress import Attachments, Progress
+from copycat.server.progress import Attachment, Attachments, Progress
 from copycat.server.steps import EventsAfter, Read, SessionAttached
 from copycat.types import Index, SessionId
 
@@ -44,7 +44,7 @@ class ReadQueue:
             if queries.session not in self._progress.sequences:
                 self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
                 return
-            if attachments.sessions.get(queries.session) != read.connection:
+            if attachments.sessions.get(queries.session) != (read.connection, read.client):
                 text = "the session has moved to another connection"
                 self._refuse(read, queries, Refusal.NOT_ATTACHED, text)
                 return
@@ -107,7 +107,7 @@ class ReadQueue:
             return
         self._progress.queries_answered += queries.count
         reply = QueriesReply(queries.session, queries.read, self._progress.applied_index, results)
-        self._applier.send(read.connection, reply)
+        self._applier.send(read.client, reply)
 
     def _let_go(self, read: Read) -> None:
         left_bytes = self._held_bytes[read.connection] - _size_bytes(read)
@@ -130,10 +130,10 @@ class ReadQueue:
             text = "the session has ended, or is another's"
             self._applier.send(read.connection, SessionEnded(attach.session, text))
             return
-        attachments.sessions[attach.session] = read.connection
+        attachments.sessions[attach.session] = Attachment(read.connection, read.client)
         self._applier.send(read.connection, SessionAttached(attach.session))
         for events in self._applier.step(session, EventsAfter(attach.event_index)):
-            self._applier.send(read.connection, events)
+            self._applier.send(read.client, events)
 
 
 def _size_bytes(read: Read) -> int:

@@ -102,10 +102,8 @@ class Session(ServerActor):
         size_bytes = self._events_bytes + events.size_bytes
         if size_bytes > EVENTS_BYTES_MAX:
             return None
-        if index == last:
-            # No batch acknowledges what it publishes itself, so the first of them are queued.
+        if self._events and self._events[-1].event_index == index:
             first = self._events.pop()
-            assert first.event_index == index, "what one batch publishes is one message"
             events = Events(
                 self.session, index, first.previous_index, first.events + message.events
             )

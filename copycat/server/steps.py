@@ -102,6 +102,7 @@ class Read:
     queries: SubmitQueries | None  # exactly one of the two is not None
     attach: AttachSession | None
     connection: NodeAddress
+    client: NodeAddress
 
 
 @message(125)
@@ -125,7 +126,7 @@ class AnswerAgain:
 
     session: int
     first_sequence: int
-    connection: NodeAddress
+    client: NodeAddress
 
 
 @message(124)
@@ -134,7 +135,7 @@ class ReplayEvents:
 
     session: int
     event_index: int
-    connection: NodeAddress
+    client: NodeAddress
 
 
 # To a Connection.
@@ -154,16 +155,6 @@ class SessionAttached:
     """A session goes on over this connection."""
 
     session: int
-
-
-@message(132)
-class ResourceOpened:
-    """A resource that was asked for over this connection is there, or cannot be."""
-
-    session: int
-    request: int
-    resource: int  # 0: the name belongs to another type
-    text: str
 
 
 @message(133)

@@ -10,24 +10,48 @@ with every fault on order, and a seed repeats a run exactly.
 
 ``SimulatedCluster`` is the place to begin; ``FaultDriver`` breaks things by chance, ``Workload`` is
 what this package tests itself with, and ``run_seed`` puts them together.
+
+What clients have seen, in this world or the real one, is recorded by a ``History`` and checked by
+``check`` and ``check_by_index``.
 """
 
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.actors.simulation import Simulation
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.counterexample import Counterexample
 from copycat.testing.faults import FaultDriver
+from copycat.testing.history import History, Operation, Outcome
+from copycat.testing.linearizability import Report, check
+from copycat.testing.map_model import MapModel
+from copycat.testing.models import CounterModel, LockModel, Model, RegisterModel
+from copycat.testing.search import Verdict
 from copycat.testing.seeds import SeedReport, failures_of, run_seed
 from copycat.testing.violation import InvariantViolated
+from copycat.testing.witness import check_by_index, watch
 from copycat.testing.workload import Workload
 
 __all__ = [
+    "CounterModel",
+    "Counterexample",
     "FaultDriver",
+    "History",
     "InvariantViolated",
+    "LockModel",
+    "MapModel",
+    "Model",
     "NetworkFaults",
+    "Operation",
+    "Outcome",
+    "RegisterModel",
+    "Report",
     "SeedReport",
     "SimulatedCluster",
     "Simulation",
+    "Verdict",
     "Workload",
+    "check",
+    "check_by_index",
     "failures_of",
     "run_seed",
+    "watch",
 ]

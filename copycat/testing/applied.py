@@ -5,6 +5,7 @@ They stand between each Applier and its batches: after every batch they look at 
 
 from typing import TYPE_CHECKING
 
+from copycat.protocol.client import Events
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.storage.batch import Batch, BatchKind
@@ -55,19 +56,20 @@ class Applied:
         """Watch the Applier of a server that has just started."""
         applier: Applier = node.actor_at(server.applier.serial)
         following = self._following[name] = _Following(name, applier)
-        apply_batch, publish = applier._apply_batch, applier._publish
+        apply_batch, queue_events = applier._apply_batch, applier._queue_events
 
         def watched_apply(batch: Batch) -> None:
             before = applier._progress.commands_applied
             apply_batch(batch)
             self._batch_applied(following, batch, applier._progress.commands_applied - before)
 
-        def watched_publish(index: Index) -> None:
-            self._events_published(following, index)
-            publish(index)
+        def watched_queue(index: Index, log_time_us: int) -> dict[SessionId, Events]:
+            queued = queue_events(index, log_time_us)
+            self._events_published(following.name, index, queued)
+            return queued
 
         applier._apply_batch = watched_apply  # type: ignore[method-assign]
-        applier._publish = watched_publish  # type: ignore[method-assign]
+        applier._queue_events = watched_queue  # type: ignore[method-assign]
 
     def stopped(self, name: str) -> None:
         """A server has stopped, and its state is gone."""
@@ -108,10 +110,8 @@ class Applied:
                 f" {batch.base_index}, and it was applied at {known}",
             )
 
-    def _events_published(self, following: _Following, index: Index) -> None:
-        published = {
-            session: tuple(events) for session, events in following.applier._published.items()
-        }
+    def _events_published(self, name: str, index: Index, queued: dict[SessionId, Events]) -> None:
+        published = {session: message.events for session, message in queued.items()}
         known = self._published.get(index)
         if known is None:
             self._published[index] = published
@@ -120,8 +120,7 @@ class Applied:
         elif known != published:
             raise self._story.violated(
                 "State Machine Safety: servers publish the same events (§6.3)",
-                f"{following.name} publishes {published!r} at {index}, and another server"
-                f" {known!r}",
+                f"{name} publishes {published!r} at {index}, and another server {known!r}",
             )
 
     def _check_lock(self, following: _Following, resource: ResourceId, lock: LockMachine) -> None:

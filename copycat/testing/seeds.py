@@ -17,6 +17,7 @@ from copycat.actors.simulation import Simulation
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.faults import FaultDriver
 from copycat.testing.limits import small_limits
+from copycat.testing.search import Verdict
 from copycat.testing.workload import Workload
 
 HARM_S = 6.0
@@ -43,7 +44,9 @@ class SeedReport:
     commands: int  # different ones that were applied
     calls: int  # that returned to clients
     not_applied: int  # that were refused
-    unknown: int  # increments of which nobody knows whether they count
+    unknown: int  # operations of which nobody knows whether they happened
+    checked: int  # operations in histories that are linearizable
+    undecided: int  # histories of which only the log says so
     grants: int  # of the lock
     heard: int  # events that clients were told
     faults: dict[str, int]
@@ -90,13 +93,14 @@ def run_seed(
 
         simulation.run(workload.run(harm, PROGRESS_WITHIN_S))
         monitors.story.tell("the workload", "has come to its end")
-        cluster.run(workload.check_final(), PROGRESS_WITHIN_S)
+        cluster.run(workload.look_again(), PROGRESS_WITHIN_S)
         # The sessions of clients that crashed expire while nobody does anything.
         cluster.run_until(lambda: not _sessions(cluster), PROGRESS_WITHIN_S)
         cluster.settle(PROGRESS_WITHIN_S)
         cluster.restart()
-        cluster.run(workload.check_final(), PROGRESS_WITHIN_S)
+        cluster.run(workload.look_again(), PROGRESS_WITHIN_S)
         monitors.check_all()
+        histories = workload.check_histories()
         return SeedReport(
             seed=seed,
             servers=len(cluster.names),
@@ -107,7 +111,9 @@ def run_seed(
             commands=monitors.applied.commands,
             calls=workload.calls,
             not_applied=workload.not_applied,
-            unknown=workload.counter.unknown,
+            unknown=workload.unknown,
+            checked=sum(report.operations for report in histories),
+            undecided=sum(report.verdict is Verdict.UNKNOWN for report in histories),
             grants=workload.grants,
             heard=workload.heard,
             faults=driver.done,

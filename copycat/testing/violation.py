@@ -1,10 +1,12 @@
 """What a monitor says when a rule was broken: the rule, what broke it, and what led to it."""
 
 from collections import deque
+from math import inf
 
 from copycat.actors.simulation import Simulation
 
 LINES_TOLD = 30
+LINES_KEPT = 10_000  # for rules that are checked when all is over
 COMMITS_TOLD = 10  # besides; there are so many that they would push out everything else
 
 Line = tuple[int, float, int, str, str]
@@ -41,8 +43,8 @@ class Story:
     def __init__(self, simulation: Simulation) -> None:
         self.replay = ""
         self._simulation = simulation
-        self._lines: deque[Line] = deque(maxlen=LINES_TOLD)
-        self._commits: deque[Line] = deque(maxlen=COMMITS_TOLD)
+        self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
+        self._commits: deque[Line] = deque(maxlen=LINES_KEPT)
         self._told = 0
 
     def tell(self, who: str, what: str) -> None:
@@ -62,15 +64,22 @@ class Story:
         self._told += 1
         return (self._told, self._simulation.now_s, self._simulation.events, who, what)
 
-    def violated(self, rule: str, detail: str) -> InvariantViolated:
-        """The error to raise for a broken rule."""
+    def violated(self, rule: str, detail: str, *, until_s: float = inf) -> InvariantViolated:
+        """The error to raise for a broken rule.
+
+        Args:
+            rule, detail: see ``InvariantViolated``.
+            until_s: when it was broken, if that is not now.
+        """
         simulation = self._simulation
+        told = [line for line in self._lines if line[1] <= until_s][-LINES_TOLD:]
+        commits = [line for line in self._commits if line[1] <= until_s][-COMMITS_TOLD:]
         text = [
             f"  at {simulation.now_s:.6f} s, event {simulation.events:,}, seed {simulation.seed}",
             "what happened to the servers before:",
             *(
                 f"  {when_s:11.6f} s {event:7,}  {who} {what}"
-                for _, when_s, event, who, what in sorted([*self._lines, *self._commits])
+                for _, when_s, event, who, what in sorted([*told, *commits])
             ),
         ]
         if self.replay:

@@ -2,7 +2,7 @@
 
 They count, write and read keys, take locks, publish and listen, come, go and crash. What they do
 not learn is as important as what they do: an error says whether a call may still happen, and it is
-held to that.
+held to that. Of counter, map and lock they keep histories, which have to be linearizable.
 """
 
 import asyncio
@@ -20,24 +20,33 @@ from copycat.resources.lock import AsyncDistributedLock, AsyncLockGrant
 from copycat.resources.map import AsyncDistributedMap
 from copycat.resources.topic import AsyncDistributedTopic
 from copycat.testing.cluster import SimulatedCluster
-from copycat.testing.histories import CounterHistory, EventHistory, RegisterHistory
+from copycat.testing.event_history import EventHistory
+from copycat.testing.history import History, Operation, Outcome
+from copycat.testing.linearizability import Report, check
+from copycat.testing.map_model import MapModel
+from copycat.testing.models import CounterModel, LockModel, Model
 from copycat.testing.monitors import Monitors
+from copycat.testing.witness import check_by_index, watch
 
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
 PIPELINE_MAX = 8
+MAP_PIPELINE_MAX = 3
+KEYS = ("ann", "bob", "cid", "dan")
 PAUSE_MEAN_S = 0.1
 READ_PAUSE_MEAN_S = 0.05
 HOLD_MAX_S = 1.0
 PAYLOAD_BYTES_MAX = 2_000
+
+LINEARIZABLE = "Linearizability: a call takes effect once, between its beginning and its end (§6.4)"
+LOCKS = "Locks: one client holds a lock at a time, under a larger token than all before"
 
 
 class Workload:
     """The clients of one world.
 
     Attributes:
-        counter: what was counted.
-        registers: the keys of the map, by name.
+        hits, users, nightly: all operations on the counter, the map and the lock.
         calls: how many calls have ended well.
         not_applied: how many were refused.
         grants: how often a lock was granted.
@@ -60,15 +69,28 @@ class Workload:
         self.monitors: Monitors = cluster.monitors
         self.chance = chance
         self.refusals_hold = refusals_hold
-        self.counter = CounterHistory(self._violated)
-        self.registers: dict[str, RegisterHistory] = {}
+        self.hits = self._new_history()
+        self.users = self._new_history()
+        self.nightly = self._new_history()
         self.calls = 0
         self.not_applied = 0
         self.grants = 0
         self.heard = 0
         self.stopping = False
         self._holders: dict[str, AsyncLockGrant] = {}
-        self._tokens: set[int] = set()
+        self._requests = 0  # for the lock
+        self._numbers = 0  # written to the map
+        self._versions: dict[str, int] = {}  # of keys of the map, as they were last seen
+
+    def _new_history(self) -> History:
+        simulation = self.cluster.simulation
+        return History(lambda: simulation.now_s, refusals_hold=self.refusals_hold)
+
+    @property
+    def unknown(self) -> int:
+        """Of how many operations nobody knows whether they happened."""
+        histories = (self.hits, self.users, self.nightly)
+        return sum(each.outcome is Outcome.UNKNOWN for history in histories for each in history)
 
     def _violated(self, rule: str, detail: str) -> Exception:
         error = self.monitors.story.violated(rule, detail)
@@ -84,8 +106,8 @@ class Workload:
             end_s: how long the last calls may take after that.
         """
         roles = [
-            self._count, self._count, self._read, self._write, self._lock, self._lock,
-            self._publish,
+            self._count, self._count, self._read, self._write, self._write, self._lock,
+            self._lock, self._publish,
         ]  # fmt: skip
         tasks = [
             asyncio.create_task(self._live(role, place), name=f"{role.__name__[1:]} {place}")
@@ -115,6 +137,7 @@ class Workload:
             server_selection=chance.choice(("leader", "any")),
         )
         async with client:
+            watch(client)
             await role(client)
 
     # What is the same for all calls.
@@ -127,15 +150,15 @@ class Workload:
     async def _pause(self) -> None:
         await asyncio.sleep(self.chance.expovariate(1 / PAUSE_MEAN_S))
 
-    async def _ended(self, call: Awaitable[Any]) -> tuple[bool | None, Any]:
-        """Whether a call happened (None: nobody knows), and what it returned."""
+    async def _ended(self, call: Awaitable[Any]) -> tuple[bool, Any]:
+        """Whether a call is known to have happened, and what it returned."""
         try:
             value = await call
         except OutcomeUnknown:
-            return None, None
+            return False, None
         except NotApplied:
             self.not_applied += 1
-            return (False if self.refusals_hold else None), None
+            return False, None
         self.calls += 1
         return True, value
 
@@ -146,12 +169,12 @@ class Workload:
         hits = await client.open(AsyncDistributedCounter, "hits")
         while not self.stopping:
             calls = [
-                asyncio.create_task(self._increment(hits), name="increment")
+                asyncio.create_task(self._increment(client, hits), name="increment")
                 for _ in range(self.chance.randint(1, PIPELINE_MAX))
             ]
             read = None
             if self.chance.random() < 0.5:
-                read = asyncio.create_task(self._read_counter(hits), name="read")
+                read = asyncio.create_task(self._read_counter(client, hits), name="read")
             values = [value for call in calls if (value := await call) is not None]
             if values != sorted(values):
                 raise self._violated(
@@ -161,25 +184,20 @@ class Workload:
             if read is not None:
                 await read
             await self._pause()
-        await self._increment(hits)
+        await self._increment(client, hits)
 
-    async def _increment(self, hits: AsyncDistributedCounter) -> int | None:
+    async def _increment(self, client: AsyncClient, hits: AsyncDistributedCounter) -> int | None:
         """Count; the new value if there was an answer."""
-        floor = self.counter.begin_increment()
-        happened, value = await self._ended(hits.increment(timeout_s=self._timeout_s()))
-        if happened:
-            self.counter.end_increment(floor, value)
-            return cast("int", value)
-        if happened is None:
-            self.counter.unknown += 1
-        return None
+        call = hits.increment(timeout_s=self._timeout_s())
+        happened, value = await self._ended(self.hits.record(_name(client), "increment", call=call))
+        return cast("int", value) if happened else None
 
     async def _read(self, client: AsyncClient) -> None:
         """Reads only, so that no command of its own holds it up; at any server, too."""
         hits = await client.open(AsyncDistributedCounter, "hits")
         session, seen = 0, 0
         while not self.stopping:
-            await self._read_counter(hits)
+            await self._read_counter(client, hits)
             if session != client.session_id:
                 session, seen = client.session_id, 0
             happened, value = await self._ended(
@@ -194,62 +212,81 @@ class Workload:
                 seen = value
             await asyncio.sleep(self.chance.uniform(0, 2 * READ_PAUSE_MEAN_S))
 
-    async def _read_counter(self, hits: AsyncDistributedCounter) -> None:
-        floor = self.counter.begin_read()
-        happened, value = await self._ended(hits.value(timeout_s=self._timeout_s()))
-        if happened:
-            self.counter.end_read(floor, value)
+    async def _read_counter(self, client: AsyncClient, hits: AsyncDistributedCounter) -> None:
+        call = hits.value(timeout_s=self._timeout_s())
+        await self._ended(self.hits.record(_name(client), "value", call=call))
 
     async def _write(self, client: AsyncClient) -> None:
-        """Writes own keys, with more or less ballast in another, and reads everybody's."""
-        users = await client.open(AsyncDistributedMap[str, Any], "users")
-        mine = [self._register(f"{client.session_id} {place}") for place in range(3)]
+        """Does everything that can be done to a key, and writes ballast of any size elsewhere."""
+        users = await client.open(AsyncDistributedMap[str, int], "users")
+        ballast = await client.open(AsyncDistributedMap[str, bytes], "ballast")
         while not self.stopping:
-            register = self.chance.choice(mine)
-            number = register.begin_write()
-            happened, _ = await self._ended(
-                users.put(register.key, number, timeout_s=self._timeout_s())
-            )
-            if happened:
-                register.end_write(number)
-            elif happened is False:
-                register.refuse_write(number)
-            ballast = bytes(self.chance.randint(0, PAYLOAD_BYTES_MAX))
-            await self._ended(users.put("ballast", ballast, timeout_s=self._timeout_s()))
-            read = self.chance.choice(list(self.registers.values()))
-            floor = read.begin_read()
-            happened, found = await self._ended(users.get(read.key, timeout_s=self._timeout_s()))
-            if happened:
-                read.end_read(floor, found)
+            calls = [
+                asyncio.create_task(self._use_key(client, users), name="map")
+                for _ in range(self.chance.randint(1, MAP_PIPELINE_MAX))
+            ]
+            for call in calls:
+                await call
+            value = bytes(self.chance.randint(0, PAYLOAD_BYTES_MAX))
+            await self._ended(ballast.put("ballast", value, timeout_s=self._timeout_s()))
             await self._pause()
 
-    def _register(self, key: str) -> RegisterHistory:
-        register = self.registers[key] = RegisterHistory(key, self._violated)
-        return register
+    async def _use_key(self, client: AsyncClient, users: AsyncDistributedMap[str, int]) -> None:
+        self._numbers += 1
+        number, key = self._numbers, self.chance.choice(KEYS)
+        version = self.chance.choice((None, self._versions.get(key)))
+        options: dict[str, Any] = {"timeout_s": self._timeout_s()}
+        calls: list[tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]] = [
+            (users.put, (key, number)),
+            (users.put_if_absent, (key, number)),
+            (users.replace, (key, number)),
+            (users.remove, (key,)),
+            (users.get, (key,)),
+            (users.get_entry, (key,)),
+            (users.contains, (key,)),
+        ]
+        method, arguments = self.chance.choice(calls)
+        name, told = method.__name__, arguments
+        if name in ("replace", "remove") and version is not None:
+            options["version"] = version
+            told = (*arguments, version)
+        call = method(*arguments, **options)
+        happened, found = await self._ended(
+            self.users.record(_name(client), name, *told, call=call)
+        )
+        if happened and name == "get_entry" and found is not None:
+            self._versions[key] = found.version
 
     async def _lock(self, client: AsyncClient) -> None:
         """Takes a lock, holds it for a while, gives it back."""
         nightly = await client.open(AsyncDistributedLock, "nightly")
         while not self.stopping:
             wait_s = self.chance.choice((0.1, 1.0, None))
+            request = self._request(client)
             try:
                 grant = await nightly.acquire(timeout_s=wait_s)
             except CopycatError:
                 await self._pause()
                 continue
-            self._granted(client, grant)
+            self._granted(client, request, grant)
             await asyncio.sleep(self.chance.uniform(0, HOLD_MAX_S))
             self._holders.pop(repr(client), None)
-            await grant.release()
+            await self._release(client, request, grant)
             await self._pause()
 
-    def _granted(self, client: AsyncClient, grant: AsyncLockGrant) -> None:
+    def _request(self, client: AsyncClient) -> tuple[Operation, Operation]:
+        """The lock is asked for. As far as is known, whoever gets it may lose it at any time."""
+        self._requests += 1
+        return (
+            self.nightly.invoke(_name(client), "acquire", self._requests),
+            self.nightly.invoke(_name(client), "expire", self._requests),
+        )
+
+    def _granted(
+        self, client: AsyncClient, request: tuple[Operation, Operation], grant: AsyncLockGrant
+    ) -> None:
         self.grants += 1
-        if grant.token in self._tokens:
-            raise self._violated(
-                "Locks: every grant has a token of its own", f"{grant!r} has one that was used"
-            )
-        self._tokens.add(grant.token)
+        self.nightly.ok(request[0], grant.token)
         for other, held in self._holders.items():
             if not held.lost.is_set():
                 raise self._violated(
@@ -258,11 +295,20 @@ class Workload:
                 )
         self._holders[repr(client)] = grant
 
+    async def _release(
+        self, client: AsyncClient, request: tuple[Operation, Operation], grant: AsyncLockGrant
+    ) -> None:
+        acquire, expire = request
+        release = self.nightly.invoke(_name(client), "release", *acquire.arguments)
+        if await grant.release():
+            self.nightly.ok(release, result=True)
+            self.nightly.not_applied(expire)
+
     async def _publish(self, client: AsyncClient) -> None:
         """Publishes to everybody, and listens."""
         news = await client.open(AsyncDistributedTopic[int], "news")
         listener = _Listener(self, client, news._resource)
-        happened = None
+        happened = False
         while not happened:  # a session may be lost while it subscribes
             subscription = news.subscribe()
             happened, _ = await self._ended(subscription.__aenter__())
@@ -281,14 +327,18 @@ class Workload:
             )
             crashes = self.chance.random() < 0.5
             await client.connect()
+            watch(client)
             hits = await client.open(AsyncDistributedCounter, "hits")
-            await self._increment(hits)
+            await self._increment(client, hits)
             if crashes:
                 nightly = await client.open(AsyncDistributedLock, "nightly")
+                acquire, _ = self._request(client)
                 try:
-                    await nightly.try_acquire()
+                    grant = await nightly.try_acquire()
                 except CopycatError:
                     pass  # its session was lost; it can crash without one
+                else:
+                    self.nightly.ok(acquire, None if grant is None else grant.token)
                 node = client._node
                 assert node is not None, "clients of a cluster have nodes of their own"
                 self.cluster.simulation.crash(node.name)
@@ -297,18 +347,50 @@ class Workload:
 
     # At the end.
 
-    async def check_final(self) -> None:
+    async def look_again(self) -> None:
         """Look at everything once more, with a client of its own."""
         async with self.cluster.client(timeout_s=inf) as client:
-            hits = await client.open(AsyncDistributedCounter, "hits")
-            self.counter.check_final(await hits.value())
-            users = await client.open(AsyncDistributedMap[str, Any], "users")
-            for register in self.registers.values():
-                floor = register.begin_read()
-                register.end_read(floor, await users.get(register.key))
+            watch(client)
+            await self._read_counter(client, await client.open(AsyncDistributedCounter, "hits"))
+            users = await client.open(AsyncDistributedMap[str, int], "users")
+            for key in KEYS:
+                await self.users.record(_name(client), "get_entry", key, call=users.get_entry(key))
             nightly = await client.open(AsyncDistributedLock, "nightly")
-            async with await nightly.acquire():
-                pass
+            request = self._request(client)
+            grant = await nightly.acquire()
+            self._granted(client, request, grant)
+            self._holders.clear()
+            await self._release(client, request, grant)
+
+    def check_histories(self) -> list[Report]:
+        """Hold what all clients have seen against the models, by the log and without it.
+
+        Raises:
+            InvariantViolated: it cannot be explained.
+        """
+        objects: list[tuple[str, History, Model]] = [
+            (LINEARIZABLE, self.hits, CounterModel()),
+            (LINEARIZABLE, self.users, MapModel()),
+            (LOCKS, self.nightly, LockModel()),
+        ]
+        reports = []
+        for rule, history, model in objects:
+            found = [check(history, model)]
+            if history is not self.nightly:  # who waits for a lock gets it at another index
+                found.append(check_by_index(history, model))
+            for report in found:
+                if report.counterexample is not None:
+                    raise self.monitors.story.violated(
+                        rule,
+                        str(report.counterexample),
+                        until_s=report.counterexample.blocked.returned_s,
+                    )
+            reports.append(found[0])
+        return reports
+
+
+def _name(client: AsyncClient) -> str:
+    return client._options.name
 
 
 class _Listener:

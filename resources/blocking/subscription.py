@@ -1,7 +1,6 @@
 """Subscriptions for programs without an event loop."""
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from copycat.resources.blocking.handle import Runner
@@ -25,13 +24,8 @@ class Subscription(Iterator[T], Generic[T]):
         self._runner.run(self._subscription.__aenter__())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._runner.run(self._subscription.__aexit__(kind, error, traceback))
+    def __exit__(self, *error: object) -> None:
+        self._runner.run(self._subscription.__aexit__(*error))
 
     def __next__(self) -> T:
         for item in self._runner.run(self._next()):

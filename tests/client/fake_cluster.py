@@ -6,7 +6,7 @@ forgets sessions.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
@@ -121,7 +121,7 @@ class FakeCluster:
         """End all sessions."""
         for session in self.sessions.values():
             if session.connection is not None:
-                session.connection.say(SessionEnded(session.number, expired=True))
+                session.connection.say(SessionEnded(session.number, "as planned"))
         self.sessions.clear()
 
     def publish(self, session: FakeSession, *events: list[Any], lose: bool = False) -> None:
@@ -199,7 +199,7 @@ class FakeServer(Actor):
             return
         session = cluster.sessions.get(message.session)
         if session is None:
-            self.send(sender, SessionEnded(message.session, expired=True))
+            self.send(sender, SessionEnded(message.session, "there is none"))
             return
         connection = self._connect(session, sender)
         connection.say(AttachSessionReply(message.session, cluster.endpoints))
@@ -327,7 +327,7 @@ class FakeConnection(Actor):
         self.cluster.received.append(message)
         if self._takes(message.session, Request.CLOSE_SESSION, 0):
             self.cluster.sessions.pop(message.session, None)
-            self.say(SessionEnded(message.session, expired=False))
+            self.say(SessionEnded(message.session, "it was closed"))
 
     def reset_events(self, message: ResetEvents, sender: NodeAddress) -> None:
         """Send again what the client misses."""
@@ -337,6 +337,27 @@ class FakeConnection(Actor):
     def detach_session(self, message: DetachSession, sender: NodeAddress) -> None:
         """The client has gone elsewhere."""
         self.cluster.received.append(message)
+
+
+class AsyncBag:
+    """A handle of the least kind, of one of the cluster's lists."""
+
+    resource_type: ClassVar[str] = "bag"
+    resource_version: ClassVar[int] = 1
+
+    def __init__(self, client: AsyncClient, resource_id: int, name: str) -> None:
+        self.client = client
+        self.id = resource_id
+
+    async def add(self, value: Any, *, timeout_s: float | None = None) -> int:
+        count: int = await self.client.submit_command(self.id, "append", value, timeout_s=timeout_s)
+        return count
+
+
+class AsyncSack(AsyncBag):
+    """Another type of the same."""
+
+    resource_type = "sack"
 
 
 def client_of(cluster: FakeCluster, **options: Any) -> AsyncClient:

@@ -23,29 +23,10 @@ from copycat.errors import (
     Unreachable,
     WrongResourceType,
 )
-from fake_cluster import FakeCluster
+from fake_cluster import AsyncBag, AsyncSack, FakeCluster
 from real_cluster import real_cluster
 
 T = TypeVar("T")
-
-
-class AsyncBag:
-    """An asyncio handle of the least kind."""
-
-    resource_type: ClassVar[str] = "bag"
-    resource_version: ClassVar[int] = 1
-
-    def __init__(self, client: AsyncClient, resource_id: int, name: str) -> None:
-        self.client = client
-        self.id = resource_id
-
-    async def add(self, value: Any, *, timeout_s: float | None = None) -> int:
-        count: int = await self.client.submit_command(self.id, "append", value, timeout_s=timeout_s)
-        return count
-
-
-class AsyncSack(AsyncBag):
-    resource_type = "sack"
 
 
 class Bag:

@@ -1,28 +1,20 @@
 """Events come once, in order, and before what was answered after them."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from copycat.actors.simulation import Simulation
+from copycat.client.event_order import MANY_BYTES, MANY_MESSAGES
 from copycat.protocol.client import (
     AttachSession,
+    KeepAlive,
+    KeepAliveReply,
+    Refusal,
     ResetEvents,
 )
-from fake_cluster import FakeCluster, batches, client_of, session_of
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
+from fake_cluster import FakeCluster, FakeSession, batches, client_of, session_of
 
 
 def test_events_come_once_and_in_order(simulation: Simulation, cluster: FakeCluster) -> None:
@@ -126,5 +118,84 @@ def test_attaching_asks_for_the_last_event(simulation: Simulation, cluster: Fake
             await asyncio.sleep(0.1)
             attached = [message for message in cluster.received if type(message) is AttachSession]
             assert attached[-1].event_index == session_of(cluster, client).event_index
+
+    simulation.run(run())
+
+
+SESSION_TIMEOUT_S = 60.0  # its keep-alives come every 20 s, and after 10 s once more
+
+
+async def publish_many(cluster: FakeCluster, session: FakeSession, messages: int) -> None:
+    for number in range(messages):
+        cluster.publish(session, [5, "said", [number]])
+    await asyncio.sleep(0.1)
+
+
+def acknowledged(cluster: FakeCluster) -> list[int]:
+    """The indexes that keep-alives have acknowledged."""
+    return [message.event_index for message in cluster.received if type(message) is KeepAlive]
+
+
+def test_many_events_are_acknowledged_at_once(simulation: Simulation, cluster: FakeCluster) -> None:
+    """A client that only listens says what it has after many messages or bytes, and not before."""
+
+    async def run() -> None:
+        async with client_of(cluster, session_timeout_s=SESSION_TIMEOUT_S) as client:
+            session = session_of(cluster, client)
+            await publish_many(cluster, session, MANY_MESSAGES - 1)
+            assert acknowledged(cluster) == []
+            expected = []
+            for _ in range(2):
+                await publish_many(cluster, session, 1)
+                expected.append(session.event_index)
+                assert acknowledged(cluster) == expected
+                await publish_many(cluster, session, MANY_MESSAGES - 1)
+                assert acknowledged(cluster) == expected
+            await client.submit_command(1, "append", 1)  # acknowledges, too
+            await publish_many(cluster, session, MANY_MESSAGES - 1)
+            assert acknowledged(cluster) == expected
+            cluster.publish(session, [5, "said", [bytes(MANY_BYTES)]])
+            await asyncio.sleep(0.1)
+            assert acknowledged(cluster) == [*expected, session.event_index]
+
+    simulation.run(run())
+
+
+def test_one_acknowledgement_is_on_its_way(simulation: Simulation, cluster: FakeCluster) -> None:
+    """While a keep-alive is unanswered no more are sent for events; with its answer the next is."""
+
+    async def run() -> None:
+        async with client_of(cluster, session_timeout_s=SESSION_TIMEOUT_S) as client:
+            session = session_of(cluster, client)
+            cluster.swallows = True
+            await publish_many(cluster, session, 5 * MANY_MESSAGES)
+            assert len(acknowledged(cluster)) == 1
+            assert session.connection is not None
+            session.connection.say(KeepAliveReply(session.number))
+            await asyncio.sleep(0.1)
+            assert acknowledged(cluster)[1:] == [session.event_index]
+            await publish_many(cluster, session, MANY_MESSAGES)
+            assert len(acknowledged(cluster)) == 2
+            await asyncio.sleep(SESSION_TIMEOUT_S / 6)
+            assert acknowledged(cluster)[2:] == [session.event_index]  # the second, once more
+
+    simulation.run(run())
+
+
+def test_a_refused_acknowledgement_is_repeated_in_peace(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Refusals do not make a client send more than a few keep-alives each second."""
+
+    async def run() -> None:
+        async with client_of(cluster, session_timeout_s=SESSION_TIMEOUT_S) as client:
+            session = session_of(cluster, client)
+            cluster.refusal = (Refusal.OVERLOADED, "")
+            for _ in range(10):
+                await publish_many(cluster, session, 2 * MANY_MESSAGES)
+            assert 4 <= len(acknowledged(cluster)) <= 6  # one each 0.2 s
+            cluster.refusal = None
+            await asyncio.sleep(0.5)
+            assert acknowledged(cluster)[-1] == session.event_index
 
     simulation.run(run())

@@ -2,12 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 from typing import Any
-
-import pytest
 
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.actors.simulation import Simulation
@@ -16,17 +13,6 @@ from copycat.errors import (
     OutcomeUnknown,
 )
 from fake_cluster import FakeCluster, client_of
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
 
 
 def test_hostile_network(seed: int) -> None:

@@ -1,13 +1,11 @@
 """A session is opened, kept alive, lost, replaced and closed."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from copycat.actors.simulation import Simulation
-from copycat.client.asynchronous import AsyncClient
 from copycat.errors import (
     NoLeader,
     OutcomeUnknown,
@@ -18,34 +16,7 @@ from copycat.protocol.client import (
     KeepAlive,
     Refusal,
 )
-from fake_cluster import FakeCluster, batches, client_of
-
-
-class AsyncBag:
-    """A handle of the least kind."""
-
-    resource_type: ClassVar[str] = "bag"
-    resource_version: ClassVar[int] = 1
-
-    def __init__(self, client: AsyncClient, resource_id: int, name: str) -> None:
-        self.client = client
-        self.id = resource_id
-        self.name = name
-
-
-class AsyncSack(AsyncBag):
-    resource_type = "sack"
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
+from fake_cluster import AsyncBag, AsyncSack, FakeCluster, batches, client_of
 
 
 def test_a_lost_session_is_replaced(simulation: Simulation, cluster: FakeCluster) -> None:
@@ -111,6 +82,7 @@ def test_unsent_calls_of_a_lost_session_expire(
 
     results = simulation.run(run())
     assert [type(result) for result in results] == [SessionExpired] * 3
+    assert all(str(result).startswith("as planned: this was not applied") for result in results)
     assert 1 not in cluster.lists
 
 
@@ -136,6 +108,27 @@ def test_keep_alives_keep_a_session_and_silence_makes_it_doubtful(
             return list(told)
 
     assert simulation.run(run()) == ["suspended", "connected"]
+
+
+def test_a_session_that_took_long_to_open_is_known_at_once(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """It may have ended before its client heard of it, and so it is doubtful; but it has an id."""
+
+    async def run() -> None:
+        cluster.leader = ""
+        client = client_of(cluster, session_timeout_s=1.0)
+        connecting = asyncio.ensure_future(client.connect())
+        await asyncio.sleep(2.0)
+        cluster.elect("n1")
+        await connecting
+        assert [client.session_id] == list(cluster.sessions)
+        assert client.state == "suspended"
+        await asyncio.sleep(0.1)
+        assert client.state == "connected"
+        await client.close()
+
+    simulation.run(run())
 
 
 def test_opening_resources(simulation: Simulation, cluster: FakeCluster) -> None:

@@ -1,7 +1,6 @@
 """Queries keep their place among the commands of their session."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import Future
 from math import inf
 from typing import Any
@@ -22,17 +21,6 @@ from copycat.protocol.client import (
     SubmitQueries,
 )
 from fake_cluster import FakeCluster, client_of
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
 
 
 def test_queries_follow_commands(simulation: Simulation, cluster: FakeCluster) -> None:

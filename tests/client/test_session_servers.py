@@ -1,7 +1,6 @@
 """A session finds servers, leaves those that fail, and follows the leader."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,17 +19,6 @@ from copycat.protocol.client import (
     Refusal,
 )
 from fake_cluster import FakeCluster, client_of, session_of
-
-
-@pytest.fixture
-def simulation() -> Iterator[Simulation]:
-    with Simulation(8) as simulation:
-        yield simulation
-
-
-@pytest.fixture
-def cluster(simulation: Simulation) -> FakeCluster:
-    return FakeCluster(simulation)
 
 
 @pytest.mark.parametrize("selection", ["leader", "any"])

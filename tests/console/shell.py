@@ -9,12 +9,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCSWINSZ
 from typing import Any
 
+from copycat.console.playground import Playground
 from sources import ROOT
 
 WAIT_S = 30.0
@@ -32,6 +34,7 @@ class Shell:
             if not name.startswith("COPYCAT") and name not in ("COLUMNS", "LINES")
         }
         self.environment["XDG_STATE_HOME"] = str(state)
+        self.playground = Playground(state / "copycat" / "playground")
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end. Whatever it does, it shows no traceback."""
@@ -64,6 +67,18 @@ class Shell:
         """What ``status --json`` prints."""
         document: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return document
+
+
+@contextmanager
+def started(state: Path) -> Iterator[Shell]:
+    """A shell with a playground of three servers that runs."""
+    shell = Shell(state)
+    up = shell.run("cluster", "up")
+    assert up.returncode == 0, up.stderr
+    try:
+        yield shell
+    finally:
+        shell.run("cluster", "down", "--force", "--wipe")
 
 
 def end(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> tuple[int, str, str]:

@@ -3,15 +3,13 @@
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from copycat.console.cli import COMMANDS, main
-from copycat.console.cli.lock import _hold
+from copycat.console.cli import COMMANDS, lock, main
 from copycat.console.playground import Playground
 from sources import ROOT
 
@@ -60,6 +58,7 @@ def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
         ["counter", "incr", "hits", "many"],
         ["lock", "run", "nightly"],
         ["lock", "run", "nightly", "--wait", "30", "--", "true"],
+        ["lock", "run", "nightly", "--session-timeout", "0.5s", "--", "true"],
         ["topic", "sub", "lobby", "--count", "0"],
         ["cluster", "up", "-n", "0"],
         ["cluster", "up", "-n", "10"],
@@ -108,6 +107,20 @@ def test_a_damaged_playground_file_says_what_to_do(tmp_path: Path) -> None:
         assert str(directory) in result.stderr
 
 
+@pytest.mark.parametrize("words", [["cluster", "up"], ["cluster", "ls"], ["status"]])
+def test_a_playground_that_has_no_place_is_told_in_a_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as something unexpected."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    result = call(*words)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"copycat: {tmp_path / 'file'}")
+    assert line.endswith("Not a directory")
+
+
 SERVE = ["serve", "--id", "n1", "--data", "data"]
 
 
@@ -150,25 +163,52 @@ def test_help_and_status_start_quickly() -> None:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
+def test_ctrl_c_while_the_command_line_loads() -> None:
+    """Even then it is 130 and not a traceback."""
+    script = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from copycat.__main__ import main\n"
+        "main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+class Lost:
+    """Set as soon as a file is there."""
+
+    def __init__(self, sign: Path) -> None:
+        self._sign = sign
+
+    def is_set(self) -> bool:
+        return self._sign.exists()
+
+
 class Grant:
-    """A lock's grant that a test can lose."""
+    """A lock's grant that is lost when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: Path) -> None:
         self.token = 1841
-        self.lost = threading.Event()
+        self.lost = Lost(sign)
 
 
-def test_a_command_ends_when_its_lock_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
-    """It gets TERM, and the exit code says why."""
-    grant = Grant()
-    script = "trap 'echo ended; exit 0' TERM; echo begun; while :; do sleep 0.01; done"
-    timer = threading.Timer(0.3, grant.lost.set)
-    timer.start()
-    assert _hold("nightly", grant, ("sh", "-c", script)) == 75  # type: ignore[arg-type]
-    timer.join()
+def test_a_command_that_ignores_term_is_killed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing works on without its lock."""
+    monkeypatch.setattr(lock, "GRACE_S", 0.1)
+    sign = tmp_path / "lost"
+    script = f"trap '' TERM; echo $$; touch '{sign}'; while :; do sleep 0.01; done"
+    assert lock._hold("nightly", Grant(sign), ("sh", "-c", script)) == 75  # type: ignore[arg-type]
     told = capfd.readouterr()
-    assert told.out == "begun\nended\n"
-    assert "'nightly' was lost" in told.err
+    assert "sending KILL\n" in told.err
+    assert not Path("/proc", told.out.strip()).exists()
 
 
 @pytest.mark.parametrize(
@@ -181,6 +221,8 @@ def test_a_command_ends_when_its_lock_is_lost(capfd: pytest.CaptureFixture[str])
         ((str(ROOT / "README.md"),), 126),
     ],
 )
-def test_the_exit_code_is_that_of_the_command(words: tuple[str, ...], code: int) -> None:
+def test_the_exit_code_is_that_of_the_command(
+    words: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
     """As a shell would have it; the command knows its token."""
-    assert _hold("nightly", Grant(), words) == code  # type: ignore[arg-type]
+    assert lock._hold("nightly", Grant(tmp_path / "lost"), words) == code  # type: ignore[arg-type]

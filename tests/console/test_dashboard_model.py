@@ -5,7 +5,7 @@ from dataclasses import replace
 from copycat.client.status import Answer
 from copycat.console.dashboard.model import Observer
 from copycat.protocol.status import Status
-from statuses import WALL_S, healthy, later, seen, silence, status
+from statuses import NAMES, WALL_S, endpoint, healthy, later, seen, silence, status
 
 
 def test_one_look_shows_no_rates() -> None:
@@ -37,6 +37,20 @@ def test_a_server_that_was_away_has_no_rate() -> None:
     away: list[Answer] = [silence("n2"), status("n1"), status("n3")]
     picture = seen(healthy(), away, later(healthy(), 10))
     assert picture.write_per_s is None
+
+
+def test_both_curves_have_the_same_past() -> None:
+    """A look that tells no rate leaves a gap, or what stands above each other is not of one time."""
+    away: list[Answer] = [silence("n2"), status("n1"), status("n3")]
+    picture = seen(healthy(), later(healthy(), 10), later(away, 20), later(away, 30))
+    assert picture.writes == (1240, None, None)
+    assert picture.reads == (300, 200, 200)
+
+
+def test_an_address_is_not_forgotten() -> None:
+    """A server does not tell its own; the others, who did, may be gone."""
+    picture = seen(healthy(), [silence("n1"), status("n2", "candidate"), silence("n3")])
+    assert [row.endpoint for row in picture.rows] == [endpoint(name) for name in NAMES]
 
 
 def test_followers_are_measured_by_the_leader() -> None:

@@ -10,26 +10,21 @@ from pathlib import Path
 import pytest
 
 from copycat.console.playground import Playground
-from shell import Screen, Shell, end, read_line, until
+from shell import Shell, end, read_line, started, until
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A playground of three servers that all tests share, and none harms."""
-    shell = Shell(tmp_path_factory.mktemp("state"))
-    started = shell.run("cluster", "up")
-    assert started.returncode == 0, started.stderr
-    yield shell
-    assert shell.run("cluster", "down", "--wipe").returncode == 0
+    with started(tmp_path_factory.mktemp("state")) as shell:
+        yield shell
 
 
 @pytest.fixture
-def breakable(tmp_path: Path) -> Iterator[tuple[Shell, Playground]]:
+def breakable(tmp_path: Path) -> Iterator[Shell]:
     """A playground of three servers for one test, to be broken."""
-    shell = Shell(tmp_path)
-    assert shell.run("cluster", "up").returncode == 0
-    yield shell, Playground(tmp_path / "copycat" / "playground")
-    shell.run("cluster", "down", "--force")
+    with started(tmp_path) as shell:
+        yield shell
 
 
 def test_status_for_programs(shell: Shell) -> None:
@@ -49,7 +44,7 @@ def test_status_for_programs(shell: Shell) -> None:
 
 def test_status_by_one_endpoint(shell: Shell) -> None:
     """One server is enough to learn of all; a second name of it does not count twice."""
-    port = Playground(shell.state / "copycat" / "playground").endpoints()[0].rpartition(":")[2]
+    port = shell.playground.endpoints()[0].rpartition(":")[2]
     ended = shell.run(
         "--endpoint", f"localhost:{port}", "--endpoint", f"127.0.0.1:{port}", "status", "--json"
     )
@@ -108,53 +103,6 @@ def test_topic(shell: Shell) -> None:
     assert (listener.returncode, out, err) == (0, '"hello"\n{"n": 1}\n', "")
 
 
-def test_lock(shell: Shell) -> None:
-    """One command at a time runs; the tokens grow; who cannot wait gets 3."""
-    holder = shell.begin("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; read x")
-    first = int(read_line(holder))
-    holder.communicate(timeout=30)
-    ended = shell.run("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; exit 7")
-    assert ended.returncode == 7
-    assert int(ended.stdout) > first
-
-
-def test_a_lock_that_is_held_is_not_had(shell: Shell) -> None:
-    """--wait 0s tries only; and Ctrl-C of the holder ends its command and frees the lock."""
-    holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 60")
-    assert read_line(holder) == "held"
-    late = shell.run("lock", "run", "busy", "--wait", "0s", "--", "echo", "never")
-    assert (late.returncode, late.stdout) == (3, "")
-    code, _, _ = end(holder)
-    assert code == 130
-    assert shell.run("lock", "run", "busy", "--wait", "0s", "--", "true").returncode == 0
-
-
-def test_term_passes_through_a_lock(shell: Shell) -> None:
-    """The command can end in order before the lock is given back."""
-    script = "trap 'echo bye; exit 0' TERM; echo held; while :; do sleep 0.01; done"
-    holder = shell.begin("lock", "run", "term", "--", "sh", "-c", script)
-    assert read_line(holder) == "held"
-    code, out, _ = end(holder, signal.SIGTERM)
-    assert (code, out) == (128 + signal.SIGTERM, "bye\n")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_while_waiting_for_a_lock(shell: Shell, number: int) -> None:
-    """It leaves the queue: the lock is free as soon as its holder ends."""
-    holder = shell.begin("lock", "run", "queue", "--", "sh", "-c", "echo held; exec sleep 60")
-    assert read_line(holder) == "held"
-    waiting = shell.begin("lock", "run", "queue", "--", "echo", "never")
-    sessions = max(server["sessions"] for server in shell.status()["servers"])
-    until(
-        lambda: max(server["sessions"] for server in shell.status()["servers"]) >= max(2, sessions),
-        "the second session is there",
-    )
-    code, out, _ = end(waiting, number)
-    assert (code, out) == (128 + number, "")
-    end(holder)
-    assert shell.run("lock", "run", "queue", "--wait", "0s", "--", "true").returncode == 0
-
-
 def test_ctrl_c_while_listening(shell: Shell) -> None:
     """130, and not a word."""
     listener = shell.begin("topic", "sub", "lobby2")
@@ -176,110 +124,18 @@ def test_a_closed_pipe_is_no_failure_to_talk_about(shell: Shell) -> None:
 
 
 def test_up_again_changes_nothing(shell: Shell) -> None:
-    """The same servers go on; another number of them is refused."""
+    """The same servers go on; another number of them is wrong usage."""
     before = shell.run("cluster", "ls").stdout
     assert shell.run("cluster", "up").returncode == 0
     assert shell.run("cluster", "ls").stdout == before
-    assert "--wipe" in shell.run("cluster", "up", "-n", "5").stderr
+    refused = shell.run("cluster", "up", "-n", "5")
+    assert refused.returncode == 2
+    assert "--wipe" in refused.stderr
 
 
-def test_top_into_a_pipe(shell: Shell) -> None:
-    """One plain picture with figures of two looks, and a note that it is one."""
-    ended = shell.run("top")
-    assert ended.returncode == 0
-    assert "OK HEALTHY" in ended.stdout
-    assert "\x1b" not in ended.stdout
-    assert "-/s" not in ended.stdout
-    assert "not a terminal" in ended.stderr
-    assert shell.run("top", "--once").stderr == ""
-
-
-def test_top_on_a_terminal(shell: Shell) -> None:
-    """Keys do what the last line says, the size is followed, and q gives the terminal back."""
-    screen = Screen(shell, "top", "--interval", "250ms")
-    try:
-        screen.wait_for("OK HEALTHY")
-        assert "\x1b[?1049h" in screen.shown
-        screen.press("?")
-        screen.wait_for("APPLY-LAG  entries that are committed")
-        screen.press("?")
-        screen.wait_for("OK HEALTHY")
-        screen.press("p")
-        screen.wait_for("PAUSED")
-        screen.press("\x1b[Ap")
-        screen.wait_for("250ms")
-        screen.size(50, 10)
-        screen.press("")
-        screen.process.send_signal(signal.SIGWINCH)
-        screen.wait_for("OK HEALTHY")
-        assert "Members" not in screen.shown
-        screen.press("q")
-        assert screen.wait_for_end() == 0
-        assert screen.shown.endswith("\x1b[?25h\x1b[?1049l")
-    finally:
-        screen.close()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_top_gives_the_terminal_back_on_signals(shell: Shell, number: int) -> None:
-    """Whatever ends it."""
-    screen = Screen(shell, "top")
-    try:
-        screen.wait_for("OK HEALTHY")
-        screen.process.send_signal(number)
-        assert screen.wait_for_end() == 128 + number
-        assert "\x1b[?25h\x1b[?1049l" in screen.shown
-        assert "Traceback" not in screen.shown
-    finally:
-        screen.close()
-
-
-def test_top_can_be_suspended(shell: Shell) -> None:
-    """Ctrl-Z gives the terminal back, and fg takes it again."""
-    screen = Screen(shell, "top")
-    try:
-        screen.wait_for("OK HEALTHY")
-        screen.process.send_signal(signal.SIGTSTP)
-        screen.wait_for("\x1b[?25h\x1b[?1049l")
-        stat = Path(f"/proc/{screen.process.pid}/stat")
-        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stops")
-        screen.shown = ""
-        screen.process.send_signal(signal.SIGCONT)
-        screen.wait_for("\x1b[?1049h")
-        screen.wait_for("OK HEALTHY")
-        screen.press("q")
-        assert screen.wait_for_end() == 0
-    finally:
-        screen.close()
-
-
-def test_top_without_colours(shell: Shell) -> None:
-    """NO_COLOR takes the colours away; words and marks say the same."""
-    shell.environment["NO_COLOR"] = "1"
-    screen = Screen(shell, "top")
-    try:
-        screen.wait_for("OK HEALTHY")
-        screen.wait_for("q quit")
-        assert "\x1b[32m" not in screen.shown
-        screen.press("q")
-        assert screen.wait_for_end() == 0
-    finally:
-        screen.close()
-        del shell.environment["NO_COLOR"]
-
-
-def test_top_on_a_dumb_terminal(shell: Shell) -> None:
-    """Without a cursor to move there is one picture."""
-    shell.environment["TERM"] = "dumb"
-    try:
-        assert "OK HEALTHY" in shell.run("top").stdout
-    finally:
-        del shell.environment["TERM"]
-
-
-def test_without_a_majority(breakable: tuple[Shell, Playground]) -> None:
+def test_without_a_majority(breakable: Shell) -> None:
     """Nothing is written, and one server alone still tells what it knows."""
-    shell, playground = breakable
+    shell, playground = breakable, breakable.playground
     shell.run("counter", "incr", "hits")
     leader = shell.status()["leader"]
     others = [name for name in ("n1", "n2", "n3") if name != leader]
@@ -304,9 +160,9 @@ def test_without_a_majority(breakable: tuple[Shell, Playground]) -> None:
     assert shell.run("counter", "get", "hits").stdout == "1\n"
 
 
-def test_when_no_server_can_be_reached(breakable: tuple[Shell, Playground]) -> None:
+def test_when_no_server_can_be_reached(breakable: Shell) -> None:
     """Everything says so with 5, and status has a document all the same."""
-    shell, playground = breakable
+    shell, playground = breakable, breakable.playground
     for name in ("n1", "n2", "n3"):
         playground.kill(name)
     ended = shell.run("--timeout", "1s", "counter", "get", "hits")
@@ -322,9 +178,9 @@ def test_when_no_server_can_be_reached(breakable: tuple[Shell, Playground]) -> N
     assert "CANNOT REACH ANY SERVER" in picture.stdout
 
 
-def test_down_and_up_again_keeps_the_data(breakable: tuple[Shell, Playground]) -> None:
+def test_down_and_up_again_keeps_the_data(breakable: Shell) -> None:
     """Unless it is to be wiped."""
-    shell, playground = breakable
+    shell, playground = breakable, breakable.playground
     shell.run("map", "put", "users", "ann", "1")
     assert shell.run("cluster", "down").stdout == "stopped 3 servers\n"
     for name in ("n1", "n2", "n3"):
@@ -336,9 +192,26 @@ def test_down_and_up_again_keeps_the_data(breakable: tuple[Shell, Playground]) -
     assert not playground.directory.exists()
 
 
-def test_a_wiped_server_is_refused(breakable: tuple[Shell, Playground]) -> None:
+def test_up_brings_back_what_was_there(tmp_path: Path) -> None:
+    """As many servers, and on the ports that programs know, unless somebody has taken one."""
+    shell = Shell(tmp_path)
+    assert shell.run("cluster", "up", "-n", "1").returncode == 0
+    try:
+        (before,) = shell.playground.endpoints()
+        assert shell.run("cluster", "down").stdout == "stopped 1 server\n"
+        assert shell.run("cluster", "up").returncode == 0
+        assert shell.playground.endpoints() == (before,)
+        shell.run("cluster", "down")
+        with socket.create_server(("127.0.0.1", int(before.rpartition(":")[2]))):
+            assert shell.run("cluster", "up").returncode == 0
+            assert len(set(shell.playground.endpoints()) - {before}) == 1
+    finally:
+        shell.run("cluster", "down", "--force", "--wipe")
+
+
+def test_a_wiped_server_is_refused(breakable: Shell) -> None:
     """It has forgotten what it voted, so it must not come back under its name."""
-    shell, playground = breakable
+    shell, playground = breakable, breakable.playground
     victim = next(name for name in ("n1", "n2", "n3") if name != shell.status()["leader"])
     playground.kill(victim)
     shutil.rmtree(playground.directory / victim)

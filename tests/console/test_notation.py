@@ -90,9 +90,11 @@ def test_a_value_is_json_or_itself(text: str, value: object) -> None:
     assert type(parse_value(text)) is type(value)
 
 
-def test_nesting_without_end_is_a_text() -> None:
-    """A text that breaks the parser does not break the command."""
-    assert parse_value("[" * 100_000) == "[" * 100_000
+@pytest.mark.parametrize("text", ["1e999", "[-1e999]", "9" * 5000, "[" * 100_000])
+def test_json_that_cannot_be_kept_is_refused(text: str) -> None:
+    """It is not taken for a text in silence, nor for another number."""
+    with pytest.raises(ValueError, match=r"too (large|deep)"):
+        parse_value(text)
 
 
 @given(PLAIN)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from copycat.client.status import Answer
 from copycat.console.dashboard.model import Picture
-from copycat.console.dashboard.overview import render, render_help, render_plain
+from copycat.console.dashboard.overview import HELP, render, render_help, render_plain
 from copycat.protocol.status import Status
 from statuses import healthy, later, seen, silence, status
 
@@ -131,16 +131,48 @@ def test_a_small_terminal_gets_one_line() -> None:
         assert line.plain.startswith(" copycat   OK HEALT")
 
 
-def test_paused_says_so() -> None:
-    """A picture that stands still is not taken for a live one."""
-    assert "PAUSED" in plain(render(PICTURES["healthy"], 80, 24, paused=True))
-
-
 def test_a_plain_picture_shows_all_events() -> None:
     """Into a pipe there is no last line of the screen."""
     drawn = plain(render_plain(PICTURES["healthy"], 80))
     assert drawn.count(" info ") == 6
     assert "q quit" not in drawn
+
+
+def test_help_fits_on_the_usual_terminal() -> None:
+    """On 80x24 every word of it is there."""
+    page = " ".join(plain(render_help(80, 24)).replace("|", " ").split())
+    for word, text in HELP:
+        assert word.strip() in page
+        assert text in page
+
+
+@pytest.mark.parametrize("state", PICTURES)
+def test_a_stopped_picture_says_so_in_every_state(state: str) -> None:
+    """Whatever else the first line has to say."""
+    for width, height in SIZES:
+        assert "PAUSED" in render(PICTURES[state], width, height, paused=True)[0].plain
+
+
+def test_reasons_are_not_cut() -> None:
+    """However long: they go on in the next line."""
+    reason = "a server of another cluster: 6f1c09aa6f1c09aa, not 0000000000000007; told in full"
+    drawn = plain(
+        render(seen([status("n2", "leader"), status("n1"), silence("n3", reason)]), 80, 24)
+    )
+    assert reason in " ".join(drawn.replace("|", " ").split())
+
+
+def test_figures_are_shown_whole_or_not_at_all() -> None:
+    """A figure that is cut is another figure."""
+    large = replace(
+        status("n2", "leader"), last_index=918_204_000_000, commit_index=918_203_000_000
+    )
+    for width in range(60, 100):
+        drawn = plain(render(seen([large, status("n1"), status("n3")]), width, 24))
+        log = next(line for line in drawn.splitlines() if "Log  " in line)
+        assert log.strip("| ").split("   ")[-1] in (
+            "last 918,204,000,000", "commit 918,203,000,000", "applied 918,200", "41 MiB",
+        )  # fmt: skip
 
 
 def test_help_explains_each_column() -> None:

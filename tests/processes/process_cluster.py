@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from copycat.actors.network import free_ports
 from copycat.client.status import ask_status
@@ -105,12 +104,7 @@ class ProcessCluster:
             self.start(name)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for process in self.processes.values():
             process.send_signal(signal.SIGKILL)
         for process in self.processes.values():

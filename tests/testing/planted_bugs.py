@@ -18,6 +18,7 @@ from copycat.protocol.raft import (
     RequestVoteReply,
 )
 from copycat.resources.lock import LockMachine
+from copycat.resources.map import MapMachine
 from copycat.server.applier import Applier
 from copycat.server.outbox import Outbox
 from copycat.server.reading import ReadQueue
@@ -26,7 +27,7 @@ from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
 from copycat.server.session import Session
-from copycat.server.steps import CommandsAnswered, EventsAfter, Read, Replicate
+from copycat.server.steps import CommandsAnswered, EventsAfter, Replicate
 from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
@@ -238,7 +239,7 @@ def reads_what_it_has() -> AbstractContextManager[Any]:
 
     def add_ready(queue: ReadQueue, read: Any, index: int, *rest: Any) -> None:
         if read.queries is not None:
-            read = Read(replace(read.queries, index=0), None, read.connection)
+            read = replace(read, queries=replace(read.queries, index=0))
         add(queue, read, 0, *rest)
 
     return patch.object(ReadQueue, "add", add_ready)
@@ -293,6 +294,11 @@ def grants_the_same_token_again() -> AbstractContextManager[Any]:
     return patch.object(LockMachine, "_grant", grant_again)
 
 
+def replaces_any_version() -> AbstractContextManager[Any]:
+    """All servers agree on it; only those who have asked for the version know better."""
+    return patch.object(MapMachine, "_is_at", lambda machine, key, version: key in machine._entries)
+
+
 def sends_events_once() -> AbstractContextManager[Any]:
     """Events that were lost on the way are not sent again."""
 
@@ -332,5 +338,6 @@ BUGS = [
     PlantedBug("own clock", "Safety", ("clock",), expires_by_its_own_clock),
     PlantedBug("dead holder", "Locks", (), keeps_the_locks_of_the_dead),
     PlantedBug("old token", "Locks", (), grants_the_same_token_again),
+    PlantedBug("lost update", "Linearizability", (), replaces_any_version),
     PlantedBug("lost events", "Progress", ("network", "reset"), sends_events_once),
 ]

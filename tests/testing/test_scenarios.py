@@ -9,10 +9,14 @@ import pytest
 
 from copycat import AsyncClient
 from copycat.actors.simulation import Simulation
+from copycat.client import event_order
 from copycat.errors import IdentityRefused, NotApplied, OutcomeUnknown
 from copycat.protocol.client import KeepAlive
+from copycat.resources.changes import Put, Resync
 from copycat.resources.counter import AsyncDistributedCounter
 from copycat.resources.lock import AsyncDistributedLock
+from copycat.resources.map import AsyncDistributedMap
+from copycat.server import session as session_module
 from copycat.testing.cluster import SimulatedCluster
 
 ELECTION_S = 3.0  # an election takes less, with its time-out
@@ -285,6 +289,60 @@ def test_a_new_leader_gives_every_session_its_time_again(cluster: SimulatedClust
     cluster.run_until(lambda: client.state == "connected", 10)
     cluster.simulation.run_for(5)
     assert client.session_id == session
+
+
+def test_a_watcher_that_acknowledges_nothing_is_ended(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hears, and is not heard: when too many events wait for it, its session ends on all
+    servers, its lock goes to the next, and who listens properly misses nothing."""
+    monkeypatch.setattr(session_module, "EVENTS_BYTES_MAX", 64 << 10)
+    monkeypatch.setattr(event_order, "MANY_BYTES", 16 << 10)
+    writes = 100  # of 1 KiB each
+    states: list[str] = []
+
+    async def story() -> None:
+        async with (
+            cluster.client(name="watcher", session_timeout_s=60.0, timeout_s=inf) as watcher,
+            cluster.client(name="listener") as listener,
+            cluster.client(name="writer") as writer,
+        ):
+            grant = await (await watcher.open(AsyncDistributedLock, "nightly")).acquire()
+            missed, heard = [
+                await (await client.open(AsyncDistributedMap, "users")).watch().__aenter__()
+                for client in (watcher, listener)
+            ]
+            session = watcher.session_id
+            watcher.on_session(lambda state, _: states.append(state))
+            for name in cluster.names:
+                cluster.simulation.network.cut_one_way("watcher", name)
+            unsure = watcher.submit_command(1, "never arrives")
+            users = await writer.open(AsyncDistributedMap, "users")
+            for number in range(writes):
+                await users.put(f"key {number}", bytes(1024))
+                event = await anext(heard)
+                assert isinstance(event, Put)
+                assert event.key == f"key {number}"
+            with pytest.raises(OutcomeUnknown, match="64 MiB of events unacknowledged"):
+                await unsure
+            assert states[:2] == ["lost", "connecting"]
+            assert grant.lost.is_set()
+            other = await (await listener.open(AsyncDistributedLock, "nightly")).try_acquire()
+            assert other is not None
+            assert other.token > grant.token
+            servers = [cluster.server(name) for name in cluster.names]
+            await cluster.until(
+                lambda: all(session not in server.progress.sequences for server in servers)
+            )
+            cluster.heal()
+            while isinstance(event := await anext(missed), Put):
+                pass
+            assert isinstance(event, Resync)
+
+    cluster.run(story(), timeout_s=120)
+    cluster.settle()
+    assert cluster.monitors is not None
+    cluster.monitors.applied.check_all()
 
 
 def test_five_servers_go_on_without_two() -> None:

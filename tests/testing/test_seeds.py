@@ -27,11 +27,13 @@ def test_seeds() -> None:
 
 
 def test_worlds_are_worth_their_while() -> None:
-    """A few seeds together have elections, refusals, doubts, grants and events; none is idle."""
+    """A few seeds together have elections, refusals, doubts, grants and events; none is idle, and
+    what its clients have seen is checked."""
     reports = [run_seed(seed) for seed in (3, 6, 12, 19)]
     assert {report.servers for report in reports} == {3, 5}
     assert all(report.terms > 1 for report in reports)
     assert all(report.commands > 50 for report in reports)
+    assert all(report.checked > 100 and not report.undecided for report in reports)
     assert sum(report.not_applied for report in reports) > 0
     assert sum(report.unknown for report in reports) > 0
     assert sum(report.grants for report in reports) > 0

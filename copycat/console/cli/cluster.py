@@ -20,11 +20,9 @@ def command() -> None:
     "-n",
     "servers",
     type=click.IntRange(1, 9),
-    default=3,
-    show_default=True,
-    help="How many servers.",
+    help="How many servers; without it as many as there are, or 3.",
 )
-def up(servers: int) -> None:
+def up(servers: int | None) -> None:
     """Start a playground, or what does not run of it, and wait until it has a leader."""
     import asyncio
 
@@ -47,7 +45,8 @@ def down(*, force: bool, wipe: bool) -> None:
     from copycat.console.playground import Playground
 
     stopped = Playground.of_user().stop(force=force, wipe=wipe)
-    click.echo(f"stopped {stopped} servers" + (", data removed" if wipe else ""))
+    servers = "server" if stopped == 1 else "servers"
+    click.echo(f"stopped {stopped} {servers}" + (", data removed" if wipe else ""))
 
 
 @command.command("ls")

@@ -11,11 +11,13 @@ import click
 
 from copycat.console.cli import failures
 from copycat.console.cli.parameters import DURATION
-from copycat.console.cli.settings import Settings, pass_settings
+from copycat.console.cli.settings import SESSION_TIMEOUT_S, Settings, pass_settings
 
 if TYPE_CHECKING:
     from copycat.resources import LockGrant
 
+SESSION_TIMEOUT_MIN_S = 1.0  # what servers allow
+SESSION_TIMEOUT_MAX_S = 3600.0
 LOOK_EVERY_S = 0.1  # whether the lock is still held
 GRACE_S = 10.0  # between TERM and KILL
 
@@ -33,6 +35,14 @@ def command() -> None:
     type=DURATION,
     help="Give up, and exit with 3, after so long; 0s only tries. Without it: wait for ever.",
 )
+@click.option(
+    "--session-timeout",
+    "session_timeout_s",
+    type=DURATION,
+    default=SESSION_TIMEOUT_S,
+    help="Out of contact for so long we lose the lock to the next, from 1s to 1h; 10s if not"
+    " given.",
+)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @pass_settings
 @click.pass_context
@@ -41,6 +51,7 @@ def run(
     settings: Settings,
     name: str,
     wait_s: float | None,
+    session_timeout_s: float,
     words: tuple[str, ...],
 ) -> None:
     """Run a command while holding the lock NAME, and exit with its exit code.
@@ -49,7 +60,9 @@ def run(
     holder, and whatever the lock protects should refuse smaller ones. If the lock is lost, the
     command gets TERM, ten seconds later KILL, and the exit code is 75.
     """
-    with settings.client() as client:
+    if not SESSION_TIMEOUT_MIN_S <= session_timeout_s <= SESSION_TIMEOUT_MAX_S:
+        raise click.BadParameter("from 1s to 1h", context, param_hint="--session-timeout")
+    with settings.client(session_timeout_s) as client:
         from copycat.resources import DistributedLock
 
         grant = client.open(DistributedLock, name).acquire(timeout_s=wait_s)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from copycat.client.blocking import Client
 
 TIMEOUT_S = 5.0
+SESSION_TIMEOUT_S = 10.0
 CLIENT_NAME = "copycat-cli"
 
 
@@ -45,7 +46,7 @@ class Settings:
         return found
 
     @contextmanager
-    def client(self) -> Iterator["Client"]:
+    def client(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> Iterator["Client"]:
         """A connected client, closed at the end, also when the end is a TERM or a HUP.
 
         So what it holds or waits for is given up at once, and not when its session expires.
@@ -55,7 +56,12 @@ class Settings:
 
         before = {number: signal.signal(number, _exit) for number in (SIGTERM, SIGHUP)}
         try:
-            with Client(*endpoints, timeout_s=self.timeout_s, name=CLIENT_NAME) as client:
+            with Client(
+                *endpoints,
+                timeout_s=self.timeout_s,
+                session_timeout_s=session_timeout_s,
+                name=CLIENT_NAME,
+            ) as client:
                 yield client
         finally:
             for number, handler in before.items():

@@ -18,6 +18,7 @@ BAD = "bold red"
 DIM = "dim"
 TITLE = "bold"
 LEVELS = " .:-=+*#"
+GAP = "   "
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,21 @@ def line(pieces: Sequence[Piece], width: int) -> Text:
         text.append(content, style or None)
     text.truncate(width, overflow="crop", pad=True)
     return text
+
+
+def fitting(pieces: Sequence[Piece], width: int) -> tuple[Piece, ...]:
+    """As many of these pieces as there is room for, the first in any case, with gaps between.
+
+    A figure is shown as a whole or not at all: cut, it would be another figure.
+    """
+    shown = [pieces[0]]
+    left = width - Text(_content(pieces[0])).cell_len
+    for piece in pieces[1:]:
+        left -= len(GAP) + Text(_content(piece)).cell_len
+        if left < 0:
+            break
+        shown += [GAP, piece]
+    return tuple(shown)
 
 
 def framed(pieces: Sequence[Piece], width: int) -> Text:
@@ -124,9 +140,12 @@ def _content(piece: Piece) -> str:
     return piece if isinstance(piece, str) else piece[0]
 
 
-def curve(values: Sequence[float], width: int) -> str:
-    """The last values as heights of ASCII characters, between brackets, newest to the right."""
-    shown = list(values)[-width:]
+def curve(values: Sequence[float | None], width: int) -> str:
+    """The last values as heights of ASCII characters, between brackets, newest to the right.
+
+    What is not known has no height.
+    """
+    shown = [value or 0.0 for value in values[-width:]]
     top = max(shown, default=0.0)
     steps = len(LEVELS) - 1
     drawn = "".join(

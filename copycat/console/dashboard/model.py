@@ -72,8 +72,8 @@ class Picture:
     events: tuple[Event, ...]  # newest first, those of servers that are gone too
     write_per_s: float | None
     read_per_s: float | None
-    writes: tuple[float, ...]  # rates of the past, newest last
-    reads: tuple[float, ...]
+    writes: tuple[float | None, ...]  # the rates of each look from the second on, newest last
+    reads: tuple[float | None, ...]
     leaderless: Leaderless | None
     looks: int  # how often we have looked
     last_contact_wall_s: float | None  # when a server answered us last
@@ -97,9 +97,10 @@ class Observer:
     began_s: float | None = None
     looks: int = 0
     _known: dict[str, _Memory] = field(default_factory=dict)
+    _endpoints: dict[str, str] = field(default_factory=dict)  # by name, as the others told
     _looked_s: float = 0.0
-    _writes: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    _reads: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
+    _writes: deque[float | None] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
+    _reads: deque[float | None] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
     _last_leader: str | None = None
     _last_term: int | None = None
     _leaderless_since: tuple[float, float] | None = None  # now_s and wall_s
@@ -113,11 +114,12 @@ class Observer:
             self.began_s = now_s
         self.looks += 1
         write_per_s, read_per_s = self._rates(health, now_s)
-        if write_per_s is not None:
+        if self.looks > 1:
             self._writes.append(write_per_s)
-        if read_per_s is not None:
             self._reads.append(read_per_s)
         leaderless = self._notice_leader(health, now_s, wall_s)
+        for member in health.members:
+            self._endpoints[member.id] = member.endpoint or self._endpoints.get(member.id, "")
         for status in health.statuses:
             self._known[status.name] = _Memory(status, now_s)
             self._last_contact_wall_s = wall_s
@@ -198,7 +200,7 @@ class Observer:
             lag = max(0, leader.last_index - match)
         return Row(
             name=member.id,
-            endpoint=member.endpoint,
+            endpoint=self._endpoints[member.id],
             leads=member.id == health.leader,
             role=status.role if status is not None else "?",
             condition=_condition(member, told, lag),

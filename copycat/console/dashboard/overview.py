@@ -4,6 +4,7 @@ Pure functions of a picture and a size. A condition is always a word and a mark 
 it, ``X`` gone) and never a colour alone.
 """
 
+import textwrap
 from datetime import UTC, datetime
 
 from rich.text import Text
@@ -11,6 +12,7 @@ from rich.text import Text
 from copycat.console.dashboard.lines import (
     BAD,
     DIM,
+    LEVELS,
     OK,
     TITLE,
     WARNING,
@@ -18,6 +20,7 @@ from copycat.console.dashboard.lines import (
     Section,
     columns,
     curve,
+    fitting,
     line,
     stacked,
 )
@@ -25,44 +28,50 @@ from copycat.console.dashboard.model import Leaderless, Picture, Row
 from copycat.console.health import Health
 from copycat.console.notation import age_text, bytes_text, count_text, printable, rate_text
 
+FRAME_WIDTH = 4  # a bar and a blank on both sides
 WIDTH_MIN = 60
 HEIGHT_MIN = 15
 CURVE_WIDTH_MAX = 60
+RATE_WIDTH = 22  # what stands before a curve, and its brackets
+NAME = " copycat   "
 KEYS = " q quit   p pause   ? help"
 COLUMNS = "NODE ROLE STATE MATCH LAG APPLY-LAG HEARD UP TERM CLIENTS LOG ADDRESS".split()
 DROPPED = "ADDRESS LOG CLIENTS TERM UP HEARD APPLY-LAG MATCH".split()
 LEADERLESS_COLUMNS = "NODE ROLE STATE TERM LAST COMMIT APPLY-LAG UP CLIENTS LOG ADDRESS".split()
 LEADERLESS_DROPPED = "ADDRESS LOG CLIENTS UP APPLY-LAG COMMIT".split()
 WORDS = ("NODE", "ROLE", "STATE", "ADDRESS")  # columns that are no figures
+KEYS_OF_HELP = " q quit   p pause   ? back"
 HELP = (
-    "q  quit                    p  pause, and go on                ?  help, and back",
-    "",
-    "NODE       the server's name; * leads",
-    "ROLE       leader, follower, candidate; inactive: it waits for servers that it",
-    "           has never met",
-    "STATE      OK; !BEHIND by more than 1,000 entries; !CUT: the leader does not",
-    "           reach it; XDOWN: it does not answer us",
-    "MATCH      up to where its log agrees with the leader's, as the leader knows",
-    "LAG        entries of the leader that it has not got yet",
-    "LAST       the end of its log, and COMMIT how much of it is known to be decided",
-    "APPLY-LAG  entries that are committed and not applied yet",
-    "HEARD      since it answered the leader last; UP since it was started",
-    "TERM       the election that it knows of",
-    "CLIENTS    connections of clients; LOG the size of its files; ADDRESS where it is",
-    "",
-    "Write      commands a second, as the leader applies them",
-    "Read       queries a second, answered by all servers together",
-    "Elect      how often a server stood for election",
-    "",
-    "Each server tells what it knows itself: no leader and no majority is needed.",
+    ("NODE", "the server's name; * leads"),
+    ("ROLE", "leader, follower, candidate; inactive: not yet started with the others"),
+    (
+        "STATE",
+        (
+            "OK; !BEHIND by more than 1,000 entries; !CUT: the leader does not reach it;"
+            " !WAITS for servers that it has never met; XDOWN: it does not answer us"
+        ),
+    ),
+    ("MATCH", "up to where its log agrees with the leader's, as that one knows"),
+    ("LAG", "entries of the leader that it has not got yet"),
+    ("LAST", "the end of its log; COMMIT: how much of it is decided, as it knows"),
+    ("APPLY-LAG", "entries that are committed and not applied yet"),
+    ("HEARD", "since it answered the leader last; UP: since it was started"),
+    ("TERM", "the election that it knows of"),
+    ("CLIENTS", "connections of clients; LOG: its files; ADDRESS: where it is"),
+    ("Write", "commands a second, as the leader applies them"),
+    ("Read", "queries a second, answered by all servers together"),
+    (f"[{LEVELS}]", "these rates look by look, newest to the right; # is the highest"),
+    ("Elect", "how often a server stood for election"),
+    ("", "Each server tells what it knows itself, so no leader is needed."),
 )
+HELP_INDENT = 11
 
 
 def render(
     picture: Picture, width: int, height: int, *, interval_s: float = 1.0, paused: bool = False
 ) -> list[Text]:
     """The screen, as lines of exactly this width, as many as the height or fewer."""
-    head = _head(picture, interval_s, paused=paused)
+    head = _head(picture, width, interval_s, paused=paused)
     if width < WIDTH_MIN or height < HEIGHT_MIN:
         return [line(head, width)]
     sections = _sections(picture, width)
@@ -74,15 +83,20 @@ def render_help(width: int, height: int) -> list[Text]:
     """The page behind ``?``."""
     if width < WIDTH_MIN or height < HEIGHT_MIN:
         return [line(("? back   q quit   p pause",), width)]
-    section = Section("Help", tuple((text,) for text in HELP), keeps=0)
-    return [*stacked([section], width, height - 1), line(((KEYS, DIM),), width)]
+    lines: list[tuple[Piece, ...]] = []
+    for word, text in HELP:
+        first, *others = textwrap.wrap(text, width - FRAME_WIDTH - HELP_INDENT)
+        lines.append((f"{word:<{HELP_INDENT}}{first}",))
+        lines += [(f"{'':<{HELP_INDENT}}{other}",) for other in others]
+    section = Section("Help", tuple(lines), keeps=0)
+    return [*stacked([section], width, height - 1), line(((KEYS_OF_HELP, DIM),), width)]
 
 
 def render_plain(picture: Picture, width: int) -> list[Text]:
     """A snapshot for pipes and files: as long as it needs to be, and without keys."""
     if width < WIDTH_MIN:
-        return [line(_head(picture, None, paused=False), width)]
-    drawn = [line(_head(picture, None, paused=False), width)]
+        return [line(_head(picture, width), width)]
+    drawn = [line(_head(picture, width), width)]
     return [*drawn, *stacked(_sections(picture, width), width, 10_000)]
 
 
@@ -102,30 +116,31 @@ def _sections(picture: Picture, width: int) -> list[Section]:
     return [*sections, _cluster(picture, width), _events(picture)]
 
 
-def _head(picture: Picture, interval_s: float | None, *, paused: bool) -> tuple[Piece, ...]:
+def _head(
+    picture: Picture, width: int, interval_s: float | None = None, *, paused: bool = False
+) -> tuple[Piece, ...]:
     health = picture.health
-    reached = f"{len(health.statuses)}/{health.total}"
-    clock = f"{clock_text(picture.wall_s)}Z"
-    every = "" if interval_s is None else f"   {age_text(interval_s)}"
-    tail: Piece = ("   PAUSED", WARNING) if paused else every
-    term = "-" if health.term is None else str(health.term)
+    servers = f"servers {len(health.statuses)}/{health.total}"
+    term = "term -" if health.term is None else f"term {health.term}"
+    leader = f"leader {printable(health.leader or '-')}"
+    told: list[Piece]
     if health.verdict == "unreachable":
-        told = f"   attempt {picture.looks}"
-        return (" copycat   ", ("XX CANNOT REACH ANY SERVER", BAD), told, "   ", clock, tail)
-    if picture.leaderless is not None:
+        told = [("XX CANNOT REACH ANY SERVER", BAD), f"attempt {picture.looks}"]
+    elif picture.leaderless is not None:
         said = f"XX NO LEADER {age_text(picture.leaderless.age_s)}"
-        needed = f"   reachable {reached} (need {health.majority})   term {term}   {clock}"
-        return (" copycat   ", (said, BAD), needed, tail)
-    leader = f"   leader {printable(health.leader or '-')}"
-    if health.verdict == "degraded":
-        spare = len(health.statuses) - health.majority
-        warning = "" if spare > 0 else "   ONE MORE FAILURE STOPS WRITES"
-        return (
-            *(" copycat   ", ("!! DEGRADED", WARNING), f"{leader}   servers {reached}"),
-            *((warning, BAD), "   ", clock, tail),
-        )
-    told = f"{leader}   term {term}   servers {reached}   {clock}"
-    return (" copycat   ", ("OK HEALTHY", OK), told, tail)
+        told = [(said, BAD), f"{servers} (need {health.majority})", term]
+    elif health.verdict == "degraded":
+        told = [("!! DEGRADED", WARNING), leader, servers]
+        if len(health.statuses) == health.majority:
+            told.append(("ONE MORE FAILURE STOPS WRITES", BAD))
+    else:
+        told = [("OK HEALTHY", OK), leader, term, servers]
+    if paused:
+        told.insert(0, ("PAUSED", WARNING))
+    told.append(f"{clock_text(picture.wall_s)}Z")
+    if interval_s is not None and not paused:
+        told.append(age_text(interval_s))
+    return (NAME, *fitting(told, width - len(NAME)))
 
 
 def _members(picture: Picture, width: int) -> Section:
@@ -134,8 +149,8 @@ def _members(picture: Picture, width: int) -> Section:
         shown, dropped = LEADERLESS_COLUMNS, LEADERLESS_DROPPED
     cells = [_cells(row) for row in picture.rows]
     rows = [[each[title] for title in shown] for each in cells]
-    table = columns(shown, rows, left=WORDS, dropped=dropped, width=width - 3)
-    below = [_why(row) for row in picture.rows if row.reason]
+    table = columns(shown, rows, left=WORDS, dropped=dropped, width=width - FRAME_WIDTH)
+    below = [piece for row in picture.rows if row.reason for piece in _why(row, width)]
     return Section("Members", (*table, *below), keeps=3)
 
 
@@ -161,29 +176,34 @@ def _cells(row: Row) -> dict[str, Piece]:
     }
 
 
-def _why(row: Row) -> tuple[Piece, ...]:
-    seen = "never seen" if row.seen_s is None else f"last seen {age_text(row.seen_s)} ago"
-    behind = "" if not row.lag else f", {row.lag:,} entries behind"
+def _why(row: Row, width: int) -> list[tuple[Piece, ...]]:
+    seen = "never seen" if row.seen_s is None else f"seen {age_text(row.seen_s)} ago"
     name = "" if row.name == row.endpoint else f"{printable(row.name)} at "
-    return ((f"{name}{printable(row.endpoint)}: {printable(row.reason)}; {seen}{behind}", BAD),)
+    text = f"{name}{printable(row.endpoint)}: {printable(row.reason)}; {seen}"
+    return [((each, BAD),) for each in textwrap.wrap(text, width - FRAME_WIDTH)]
 
 
 def _cluster(picture: Picture, width: int) -> Section:
     health = picture.health
     statuses = health.statuses
     foremost = max(statuses, key=lambda each: (each.name == health.leader, each.commit_index))
-    curve_width = min(CURVE_WIDTH_MAX, width - 30)
+    curve_width = min(CURVE_WIDTH_MAX, width - FRAME_WIDTH - RATE_WIDTH)
     connections = sum(status.connections for status in statuses)
     elections = sum(status.elections_started for status in statuses)
     lines: list[tuple[Piece, ...]] = [
         _rate("Write", picture.write_per_s, curve(picture.writes, curve_width)),
         _rate("Read ", picture.read_per_s, curve(picture.reads, curve_width)),
-        (
-            f"Log     last {foremost.last_index:,}   commit {foremost.commit_index:,}",
-            f"   applied {foremost.applied_index:,}   {bytes_text(foremost.log_bytes)}",
+        fitting(
+            (
+                f"Log     last {foremost.last_index:,}",
+                f"commit {foremost.commit_index:,}",
+                f"applied {foremost.applied_index:,}",
+                bytes_text(foremost.log_bytes),
+            ),
+            width - FRAME_WIDTH,
         ),
         (f"Client  sessions {foremost.sessions:,}   connections {connections:,}",),
-        (_stored(foremost.resources, foremost.resource_count, width - 3),),
+        (_stored(foremost.resources, foremost.resource_count, width - FRAME_WIDTH),),
         (f"Elect   {elections:,} stood for since the servers were started",),
     ]
     return Section("Cluster", tuple(lines), keeps=1)
@@ -258,7 +278,7 @@ def _unreachable(picture: Picture, width: int) -> Section:
         for member in picture.health.members
     ]
     table = columns(
-        ("ENDPOINT", "WHY"), rows, left=("ENDPOINT", "WHY"), dropped=(), width=width - 3
+        ("ENDPOINT", "WHY"), rows, left=("ENDPOINT", "WHY"), dropped=(), width=width - FRAME_WIDTH
     )
     contact = "We have not reached any server yet."
     if picture.last_contact_wall_s is not None:

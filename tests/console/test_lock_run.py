@@ -1,0 +1,96 @@
+"""A command under a lock, as a user runs it, against real servers."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shell import WAIT_S, Shell, end, read_line, started, until
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A playground of three servers that all tests share, and none harms."""
+    with started(tmp_path_factory.mktemp("state")) as shell:
+        yield shell
+
+
+def test_lock(shell: Shell) -> None:
+    """One command at a time runs; the tokens grow; who cannot wait gets 3."""
+    holder = shell.begin("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; read x")
+    first = int(read_line(holder))
+    holder.communicate(timeout=30)
+    ended = shell.run("lock", "run", "nightly", "--", "sh", "-c", "echo $COPYCAT_FENCE; exit 7")
+    assert ended.returncode == 7
+    assert int(ended.stdout) > first
+
+
+def test_a_lock_that_is_held_is_not_had(shell: Shell) -> None:
+    """--wait 0s tries only; and Ctrl-C of the holder ends its command and frees the lock."""
+    holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 60")
+    assert read_line(holder) == "held"
+    late = shell.run("lock", "run", "busy", "--wait", "0s", "--", "echo", "never")
+    assert (late.returncode, late.stdout) == (3, "")
+    code, _, _ = end(holder)
+    assert code == 130
+    assert shell.run("lock", "run", "busy", "--wait", "0s", "--", "true").returncode == 0
+
+
+def test_term_passes_through_a_lock(shell: Shell) -> None:
+    """The command can end in order before the lock is given back."""
+    script = "trap 'echo bye; exit 0' TERM; echo held; while :; do sleep 0.01; done"
+    holder = shell.begin("lock", "run", "term", "--", "sh", "-c", script)
+    assert read_line(holder) == "held"
+    code, out, _ = end(holder, signal.SIGTERM)
+    assert (code, out) == (128 + signal.SIGTERM, "bye\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_while_waiting_for_a_lock(shell: Shell, number: int) -> None:
+    """It leaves the queue: the lock is free as soon as its holder ends."""
+    holder = shell.begin("lock", "run", "queue", "--", "sh", "-c", "echo held; exec sleep 60")
+    assert read_line(holder) == "held"
+    waiting = shell.begin("lock", "run", "queue", "--", "echo", "never")
+    sessions = max(server["sessions"] for server in shell.status()["servers"])
+    until(
+        lambda: max(server["sessions"] for server in shell.status()["servers"]) >= max(2, sessions),
+        "the second session is there",
+    )
+    code, out, _ = end(waiting, number)
+    assert (code, out) == (128 + number, "")
+    end(holder)
+    assert shell.run("lock", "run", "queue", "--wait", "0s", "--", "true").returncode == 0
+
+
+# The shortest there is: these tests wait until it is over.
+QUICKLY = ("--session-timeout", "1s")
+UNTIL_TERM = "trap 'echo ended; exit 0' TERM; echo $COPYCAT_FENCE; while :; do sleep 0.01; done"
+
+
+def test_a_frozen_holder_finds_its_lock_lost(shell: Shell) -> None:
+    """The lock passes on when its session expires; when it wakes, its command ends, with 75."""
+    holder = shell.begin("lock", "run", "frozen", *QUICKLY, "--", "sh", "-c", UNTIL_TERM)
+    first = int(read_line(holder))
+    holder.send_signal(signal.SIGSTOP)
+    late = shell.run(
+        "lock", "run", "frozen", "--wait", "20s", "--", "sh", "-c", "echo $COPYCAT_FENCE"
+    )
+    assert int(late.stdout) > first
+    holder.send_signal(signal.SIGCONT)
+    out, err = holder.communicate(timeout=WAIT_S)
+    assert (holder.returncode, out) == (75, "ended\n")
+    assert err.startswith("copycat: lock 'frozen' was lost; sending TERM to pid ")
+    assert shell.run("lock", "run", "frozen", "--wait", "0s", "--", "true").returncode == 0
+
+
+def test_a_holder_without_servers_gives_its_lock_up(tmp_path: Path) -> None:
+    """Nobody answers for so long that another may hold the lock: the command ends, with 75."""
+    with started(tmp_path) as shell:
+        holder = shell.begin("lock", "run", "alone", *QUICKLY, "--", "sh", "-c", UNTIL_TERM)
+        read_line(holder)
+        assert shell.run("cluster", "down", "--force").returncode == 0
+        out, err = holder.communicate(timeout=WAIT_S)
+    assert (holder.returncode, out) == (75, "ended\n")
+    assert "'alone' was lost" in err
+    assert "Traceback" not in err
