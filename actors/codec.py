@@ -30,7 +30,7 @@ _FLAT = frozenset((str, bytes, float, bool, type(None)))
 _CONTAINERS = frozenset((list, tuple, dict))
 _KEYS = frozenset((str, bytes, int))
 _LENT_AGAIN_BYTES_MAX = 16 * 1024
-_idle_decoders: dict[tuple[int, bool], list[tuple[BytesIO, CBORDecoder]]] = {}
+_idle_decoders: tuple[dict[int, list[tuple[BytesIO, CBORDecoder]]], ...] = ({}, {})
 
 # A decoded value needs a second look only if some byte may be the head of a simple value other
 # than false, true and null. All other bytes:
@@ -129,7 +129,9 @@ def decode_unchecked(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
 def _decoded(data: bytes, depth_max: int, *, text_keys: bool) -> Any:
     # A decoder is lent to one caller at a time, whatever its thread: to make one takes longer than
     # to read most values. One that failed, or holds much, is not used again.
-    idle = _idle_decoders.setdefault((depth_max, text_keys), [])
+    idle = _idle_decoders[text_keys].get(depth_max)
+    if idle is None:
+        idle = _idle_decoders[text_keys].setdefault(depth_max, [])
     try:
         stream, decoder = idle.pop()
     except IndexError:

@@ -32,7 +32,7 @@ MESSAGES: dict[int, type] = {}
 _SCALARS = {int, str, bytes, bool, float}
 
 _wire_forms: dict[type, tuple[int, Callable[[Any], list[Any]], bool]] = {}
-_from_wire: dict[type, Callable[[list[Any]], Any]] = {}
+_from_wire: dict[int, Callable[[list[Any]], Any]] = {}
 
 
 class MalformedMessageError(ValueError):
@@ -104,12 +104,12 @@ def from_wire(number: int, values: Any) -> Any:
     Raises:
         MalformedMessageError: the number is unknown, or a field has a wrong type or range.
     """
-    cls = MESSAGES.get(number) if type(number) is int else None
-    if cls is None:
-        raise MalformedMessageError(f"no message has number {number!r:.40}")
-    read = _from_wire.get(cls)
+    read = _from_wire.get(number) if type(number) is int else None
     if read is None:
-        read = _from_wire[cls] = _reader(cls)
+        cls = MESSAGES.get(number) if type(number) is int else None
+        if cls is None:
+            raise MalformedMessageError(f"no message has number {number!r:.40}")
+        read = _from_wire[number] = _reader(cls)
     return read(values)
 
 

@@ -170,7 +170,9 @@ class SimulatedNode(Node):
     def _end_of_turn(self) -> None:
         """Frames are on their way and syncs have begun since they were asked for."""
 
-    def _local(self, message: Any) -> Any:
+    _proves_messages = True
+
+    def _proved(self, message: Any) -> Any:
         if self._event != self.loop.events:
             self._event = self.loop.events
             self._local_messages = 0

@@ -187,12 +187,14 @@ class Node:
         if (
             cell is None
             or (cell.exiting and type(message) is not ChildActorExited)
-            or target.incarnation not in (self.incarnation, ANY_INCARNATION)
+            or (target.incarnation != self.incarnation and target.incarnation != ANY_INCARNATION)
         ):
             if not isinstance(message, ActorSystemMessage):
                 self.dead_letter(target, message)
             return
-        cell.mailbox.append((self._local(message), sender))
+        if self._proves_messages:
+            message = self._proved(message)
+        cell.mailbox.append((message, sender))
         if not cell.queued:
             cell.queued = True
             self._ready.append(cell)
@@ -287,7 +289,9 @@ class Node:
         """Write what was sent in this turn, then carry out the syncs that were asked for."""
         raise NotImplementedError
 
-    def _local(self, message: Any) -> Any:
+    _proves_messages = False
+
+    def _proved(self, message: Any) -> Any:
         """A message as a local actor gets it; a world may prove here that it could travel."""
         return message
 

@@ -40,6 +40,9 @@ OPEN_BYTES_MAX = 64 << 20
 keeps no more either until it serves."""
 
 
+_COMMANDS = BatchKind.COMMANDS  # looked up once: it takes longer than most of a command
+
+
 class Rounds:
     """Confirmations of leadership, shared with the replicators.
 
@@ -148,12 +151,12 @@ class Leader(Role):
                 f"{self.server.options.name} has not applied as much as session {message.session}"
             )
             self._refuse(message, sender, Refusal.OVERLOADED, text)
-        elif message.kind == BatchKind.COMMANDS:
+        elif message.kind == _COMMANDS:
             self._propose_commands(message, sender)
         elif message.kind == BatchKind.OPEN_SESSION or self._knows_session(message, sender):
             if message.kind == BatchKind.OPEN_RESOURCE and self._lacks_type(message, sender):
                 return
-            self._append_proposal(message)
+            self._append_proposal(BatchKind(message.kind), message)
 
     def _propose_commands(self, message: Propose, sender: NodeAddress) -> None:
         verdict = self._sequencer.arrive(message, sender)
@@ -167,7 +170,7 @@ class Leader(Role):
             self._refuse(message, sender, verdict, text)
             return
         for proposal in verdict:
-            self._append_proposal(proposal)
+            self._append_proposal(_COMMANDS, proposal)
 
     def _knows_session(self, message: Propose, sender: NodeAddress) -> bool:
         if message.session in self.server.progress.sequences:
@@ -189,9 +192,9 @@ class Leader(Role):
             self._refuse(message, sender, Refusal.LACKS_TYPE, text)
         return bool(lacking)
 
-    def _append_proposal(self, proposal: Propose) -> None:
+    def _append_proposal(self, kind: BatchKind, proposal: Propose) -> None:
         self._append(
-            BatchKind(proposal.kind),
+            kind,
             session=proposal.session,
             first_sequence=proposal.first_sequence,
             count=proposal.count,
