@@ -59,6 +59,9 @@ class Commit:
     def schedule(self, delay_s: float, method: Callable[..., None], *values: Any) -> Timer:
         """Call ``method(commit, *values)`` of this machine when log time has moved by ``delay_s``.
 
+        The call comes before a later entry of the log: with a delay of 0 before the next one that
+        has a later log time. So what a scheduled call schedules in turn is not called at once.
+
         Args:
             delay_s: 0 or more.
             method: a bound method of this machine, named by its name in the log's state.
@@ -77,7 +80,7 @@ class Commit:
 
     def cancel(self, timer: Timer) -> None:
         """Forget a scheduled call; one that was called or cancelled already is ignored."""
-        self._effects.append(Cancellation(timer))
+        self._effects.append(Cancellation(self._owner.resource, timer))
 
 
 class Scheduler(Protocol):
@@ -125,9 +128,10 @@ class Scheduling:
 class Cancellation:
     """An effect of a command: a scheduled call that is no longer wanted."""
 
-    __slots__ = ("timer",)
+    __slots__ = ("resource", "timer")
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, resource: int, timer: Timer) -> None:
+        self.resource = resource
         self.timer = timer
 
 

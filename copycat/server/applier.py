@@ -74,6 +74,7 @@ class Applier(ServerActor):
         self._commit_index: Index = 0
         self._proceeding = False
         self._due = DueQueue()
+        self._log_time_us = 0  # of the batch that is being applied
         self._sessions: dict[SessionId, NodeAddress] = {}
         self._timeouts_us: dict[SessionId, int] = {}
         self._nonces: dict[bytes, SessionId] = {}
@@ -155,6 +156,7 @@ class Applier(ServerActor):
     def _apply_batch(self, batch: Batch) -> None:
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
         kind = batch.kind
+        self._log_time_us = batch.log_time_us
         if kind is BatchKind.NO_OP:
             self._renew_sessions(batch.log_time_us)
         elif batch.session in self._timeouts_us:
@@ -313,7 +315,11 @@ class Applier(ServerActor):
                     if session in self._sessions:
                         self._published.setdefault(session, []).append(effect.event)
             elif type(effect) is Scheduling:
-                self._due.add_timer(effect.due_us, index, effect.timer, effect.resource)
+                # Later than this entry, or a call that schedules itself would never let it end.
+                due_us = max(effect.due_us, self._log_time_us + 1)
+                self._due.add_timer(due_us, index, effect.timer, effect.resource)
+            else:
+                self._due.cancel_timer(effect.timer, effect.resource)
         self._effects.clear()
 
     def _publish(self, index: Index, log_time_us: int) -> None:

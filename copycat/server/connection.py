@@ -181,7 +181,9 @@ class Connection(ServerActor):
             text = f"{message.count} queries in {size:,} bytes are not a batch, or too many values"
             self._refuse(sender, session, Request.QUERIES, read, Refusal.TOO_LARGE, text)
         elif message.consistency == Consistency.SEQUENTIAL:
-            self.send(self.server.applier, RunReads(0, (Read(message, None, self.address, sender),)))
+            self.send(
+                self.server.applier, RunReads(0, (Read(message, None, self.address, sender),))
+            )
         else:
             self.send(self.server.reads, Read(message, None, self.address, sender))
 

@@ -10,8 +10,12 @@ from copycat.protocol.raft import Propose
 from copycat.types import SessionId
 
 WAITING_PER_SESSION_MAX = 64
+WAITING_BYTES_MAX = 64 << 20  # of all sessions together
 FORGOTTEN_MAX = 1024  # sessions that ended and are still in the leader's table
 EARLY_MAX = 4096  # requests a new leader keeps until it may serve
+
+
+Waiting = dict[int, tuple[Propose, NodeAddress]]  # of one session, by first sequence
 
 
 class Sequencer:
@@ -20,7 +24,8 @@ class Sequencer:
     def __init__(self, applied: dict[SessionId, int]) -> None:
         self._applied = applied  # the Applier's table; sessions that ended leave it
         self._appended: dict[SessionId, int] = {}
-        self._waiting: dict[SessionId, dict[int, tuple[Propose, NodeAddress]]] = {}
+        self._waiting: dict[SessionId, Waiting] = {}
+        self._waiting_bytes = 0
 
     def arrive(self, message: Propose, sender: NodeAddress) -> list[Propose] | Refusal | None:
         """What to append now in this order, why nothing, or None: nothing is to be done now."""
@@ -28,7 +33,7 @@ class Sequencer:
         applied = self._applied.get(session)
         if applied is None:
             self._appended.pop(session, None)
-            self._waiting.pop(session, None)
+            self._drop_all(self._waiting.pop(session, {}))
             return Refusal.UNKNOWN_SESSION
         appended = max(applied, self._appended.get(session, 0))
         if message.first_sequence <= appended:
@@ -39,15 +44,22 @@ class Sequencer:
                 self._forget_ended()
                 waiting = self._waiting[session] = {}
             for stale in [first for first in waiting if first <= appended]:
-                del waiting[stale]
-            if len(waiting) >= WAITING_PER_SESSION_MAX:
+                self._take(waiting, stale)
+            if message.first_sequence in waiting:
+                self._take(waiting, message.first_sequence)  # a copy takes its place
+            size_bytes = len(message.operations)
+            if (
+                len(waiting) >= WAITING_PER_SESSION_MAX
+                or self._waiting_bytes + size_bytes > WAITING_BYTES_MAX
+            ):
                 return Refusal.OVERLOADED
             waiting[message.first_sequence] = (message, sender)
+            self._waiting_bytes += size_bytes
             return None
         ready = [message]
         appended += message.count
         while waiting and appended + 1 in waiting:
-            following, _ = waiting.pop(appended + 1)
+            following = self._take(waiting, appended + 1)
             ready.append(following)
             appended += following.count
         if waiting is not None and not waiting:
@@ -63,7 +75,17 @@ class Sequencer:
         if len(self._appended) > limit:
             self._appended = {s: n for s, n in self._appended.items() if s in applied}
         if len(self._waiting) > limit:
-            self._waiting = {s: held for s, held in self._waiting.items() if s in applied}
+            for session in [session for session in self._waiting if session not in applied]:
+                self._drop_all(self._waiting.pop(session))
+
+    def _take(self, waiting: Waiting, first_sequence: int) -> Propose:
+        message, _ = waiting.pop(first_sequence)
+        self._waiting_bytes -= len(message.operations)
+        return message
+
+    def _drop_all(self, waiting: Waiting) -> None:
+        for first_sequence in list(waiting):
+            self._take(waiting, first_sequence)
 
     def waiting(self) -> list[tuple[Propose, NodeAddress]]:
         """All that waits, for a leader that ends."""

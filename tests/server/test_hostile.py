@@ -54,7 +54,6 @@ from copycat.server.steps import (
     TermSeen,
     Tick,
 )
-from copycat.server.window import FORGOTTEN_MAX, Sequencer
 from copycat.types import OPERATION_VALUES_MAX
 from simulated_servers import CATALOG, ENDPOINTS, PEERS, Tally, TallyHandle, start_servers
 
@@ -398,18 +397,6 @@ def test_two_servers_of_one_id_are_not_taken_for_two() -> None:
                 await counts(client)
 
         simulation.run(story(), timeout_s=30)
-
-
-def test_the_gate_of_commands_forgets_sessions_that_have_ended() -> None:
-    """What waits of sessions that expired meanwhile does not grow without a bound."""
-    applied: dict[int, int] = {}
-    gate = Sequencer(applied)
-    sender = NodeAddress("n1", 1, 20)
-    for session in range(1, 3 * FORGOTTEN_MAX):
-        applied[session] = 0
-        assert gate.arrive(Propose(2, session, 2, 1, 0, 0, b""), sender) is None
-        del applied[session]
-    assert len(gate.waiting()) <= FORGOTTEN_MAX + 1
 
 
 class Unruly(StateMachine):

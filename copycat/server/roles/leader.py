@@ -39,8 +39,11 @@ OPEN_BYTES_MAX = 64 << 20
 """How much may be appended and not yet committed before proposals are refused; a new leader
 keeps no more either until it serves."""
 
+SESSIONS_MAX = 100_000
+RESOURCES_MAX = 100_000
+"""How many a cluster has; what is on its way when a limit is reached still gets through."""
 
-_COMMANDS = BatchKind.COMMANDS  # looked up once: it takes longer than most of a command
+_COMMANDS = BatchKind.COMMANDS  # to look it up takes as long as much else that a command needs
 
 
 class Rounds:
@@ -153,8 +156,17 @@ class Leader(Role):
             self._refuse(message, sender, Refusal.OVERLOADED, text)
         elif message.kind == _COMMANDS:
             self._propose_commands(message, sender)
-        elif message.kind == BatchKind.OPEN_SESSION or self._knows_session(message, sender):
-            if message.kind == BatchKind.OPEN_RESOURCE and self._lacks_type(message, sender):
+        elif message.kind == BatchKind.OPEN_SESSION:
+            if len(self.server.progress.sequences) < SESSIONS_MAX:
+                self._append_proposal(BatchKind.OPEN_SESSION, message)
+            else:
+                text = (
+                    f"the cluster has {SESSIONS_MAX:,} sessions and opens no more: close clients,"
+                    " or let sessions expire"
+                )
+                self._refuse(message, sender, Refusal.OVERLOADED, text)
+        elif self._knows_session(message, sender):
+            if message.kind == BatchKind.OPEN_RESOURCE and self._may_not_open(message, sender):
                 return
             self._append_proposal(BatchKind(message.kind), message)
 
@@ -178,9 +190,16 @@ class Leader(Role):
         self._refuse(message, sender, Refusal.UNKNOWN_SESSION, "the session has ended")
         return False
 
-    def _lacks_type(self, message: Propose, sender: NodeAddress) -> bool:
-        """Refuse to open a type of resource that a voter does not know."""
-        _, kind, version = decode(message.operations)
+    def _may_not_open(self, message: Propose, sender: NodeAddress) -> bool:
+        """Refuse to open a type of resource that a voter does not know, or one resource more."""
+        name, kind, version = decode(message.operations)
+        resources = self.server.progress.resources
+        if len(resources) >= RESOURCES_MAX and all(
+            name != known for known, _ in resources.values()
+        ):
+            text = f"the cluster has {RESOURCES_MAX:,} resources and makes no more: use names again"
+            self._refuse(message, sender, Refusal.OVERLOADED, text)
+            return True
         wanted = f"{kind}/{version}"
         known = {self.server.options.name: self.server.offers}
         known |= {

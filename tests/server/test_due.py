@@ -1,0 +1,149 @@
+"""What is due: the order, what was cancelled, and that no timer holds up the log for ever."""
+
+import asyncio
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copycat.actors.simulation import Simulation
+from copycat.client.asynchronous import AsyncClient
+from copycat.machine import Catalog, Commit, StateMachine, command, query
+from copycat.server.due import DueQueue
+from simulated_servers import ENDPOINTS, start_servers
+
+RESTLESS_MAX = 10_000
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_queue_gives_what_is_planned_in_order_and_nothing_else(chance: random.Random) -> None:
+    """Whatever is added, moved, cancelled and ended, the queue and a sorted list agree."""
+    queue = DueQueue()
+    planned: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+    now_us = 0
+    for made in range(1, 301):
+        match chance.choice(["timer", "timer", "cancel", "session", "move", "end", "pass"]):
+            case "timer":
+                planned[7, made] = (now_us + chance.randrange(50), made, made, 7)
+                queue.add_timer(*planned[7, made])
+            case "session":
+                planned[0, made] = (now_us + chance.randrange(50), made, 0, 0)
+                queue.set_session(made, planned[0, made][0])
+            case "pass":
+                now_us += chance.randrange(20)
+                due = sorted(entry for entry in planned.values() if entry[0] <= now_us)
+                assert queue.may_be_due(now_us) or not due
+                assert [queue.pop(now_us) for _ in due] == due
+                assert queue.pop(now_us) is None
+                planned = {key: entry for key, entry in planned.items() if entry not in due}
+            case act if planned:
+                resource, number = chance.choice(list(planned))
+                if resource == 7 and act == "cancel":
+                    queue.cancel_timer(number, 7)
+                    del planned[7, number]
+                elif resource == 0 and act == "end":
+                    queue.drop_session(number)
+                    del planned[0, number]
+                elif resource == 0 and act == "move":
+                    moved_us = planned[0, number][0] + chance.randrange(50)
+                    planned[0, number] = (moved_us, number, 0, 0)
+                    queue.set_session(number, moved_us)
+        assert queue.next_due_us() == min((entry[0] for entry in planned.values()), default=None)
+        assert len(queue) <= 2 * len(planned) + 64
+
+
+def test_a_timer_is_cancelled_once() -> None:
+    """To cancel what was called, was cancelled, or never was, changes nothing."""
+    queue = DueQueue()
+    queue.add_timer(5, 1, 1, 7)
+    queue.cancel_timer(1, 8)
+    queue.cancel_timer(2, 7)
+    assert queue.pop(5) == (5, 1, 1, 7)
+    queue.cancel_timer(1, 7)
+    assert queue.next_due_us() is None
+
+
+class Restless(StateMachine):
+    """Schedules again whenever it is called, without a delay; and plans what it cancels."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @command
+    def begin(self, commit: Commit) -> None:
+        """Never rest again."""
+        self.again(commit)
+
+    def again(self, commit: Commit) -> None:
+        """Ask for the next call."""
+        self.calls += 1
+        if self.calls < RESTLESS_MAX:
+            commit.schedule(0.0, self.again)
+
+    @command
+    def waver(self, commit: Commit) -> None:
+        """Plan something for much later, and think better of it."""
+        commit.cancel(commit.schedule(3600.0, self.again))
+
+    @query
+    def called(self) -> int:
+        """How often."""
+        return self.calls
+
+
+class RestlessHandle:
+    """The client's side of ``Restless``."""
+
+    resource_type = "restless"
+    resource_version = 1
+
+    def __init__(self, client: Any, resource_id: int, name: str) -> None:
+        self.client = client
+        self.resource_id = resource_id
+
+    def begin(self) -> Any:
+        return self.client.submit_command(self.resource_id, "begin")
+
+    def waver(self) -> Any:
+        return self.client.submit_command(self.resource_id, "waver")
+
+    def called(self) -> Any:
+        return self.client.submit_query(self.resource_id, "called")
+
+
+def test_a_call_that_schedules_itself_at_once_does_not_hold_up_the_log() -> None:
+    """It is called once for an entry of the log, and everybody else is served."""
+    with Simulation(31) as simulation:
+        servers = start_servers(simulation, Catalog({"restless": Restless}))
+
+        async def story() -> int:
+            async with AsyncClient(*ENDPOINTS) as client:
+                restless = await client.open(RestlessHandle, "restless")
+                await restless.begin()
+                for _ in range(20):
+                    await restless.waver()
+                    await asyncio.sleep(0.01)
+                called: int = await restless.called()
+                return called
+
+        called = simulation.run(story(), timeout_s=30)
+        entries = next(iter(servers.values())).log.last_index
+        assert 1 < called <= entries < RESTLESS_MAX / 10
+
+
+def test_what_was_cancelled_leaves_no_trace_in_the_queue() -> None:
+    """Calls that are planned for much later and cancelled do not pile up until then."""
+    with Simulation(32) as simulation:
+        servers = start_servers(simulation, Catalog({"restless": Restless}))
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS) as client:
+                restless = await client.open(RestlessHandle, "restless")
+                await asyncio.gather(*[restless.waver() for _ in range(1000)])
+
+        simulation.run(story(), timeout_s=30)
+        for server in servers.values():
+            applier = server._myRef.node.actor_at(server.applier.serial)
+            assert server.progress.applied_index > 500
+            assert len(applier._due) < 100
