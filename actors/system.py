@@ -184,10 +184,11 @@ class Node:
             self._transmit(target, message, sender)
             return
         cell = self._cells.get(target.serial)
+        incarnation = target.incarnation
         if (
             cell is None
             or (cell.exiting and type(message) is not ChildActorExited)
-            or (target.incarnation != self.incarnation and target.incarnation != ANY_INCARNATION)
+            or not (incarnation == self.incarnation or incarnation == ANY_INCARNATION)  # noqa: PLR1714
         ):
             if not isinstance(message, ActorSystemMessage):
                 self.dead_letter(target, message)

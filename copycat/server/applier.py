@@ -78,7 +78,6 @@ class Applier(ServerActor):
         self._sessions: dict[SessionId, NodeAddress] = {}
         self._timeouts_us: dict[SessionId, int] = {}
         self._nonces: dict[bytes, SessionId] = {}
-        self._names: dict[str, tuple[ResourceId, str, int]] = {}
         self._router = Router(self)
         self._reads = ReadQueue(self, progress, self._router)
         self._published: dict[SessionId, list[bytes]] = {}  # by the batch that is being applied
@@ -242,7 +241,7 @@ class Applier(ServerActor):
         name, kind, version = decode(batch.operations)
         if batch.session not in self._sessions:
             return None
-        known = self._names.get(name)
+        known = self._progress.resources.get(name)
         if known is None:
             try:
                 known = self._make_resource(batch.base_index, name, kind, version)
@@ -267,9 +266,8 @@ class Applier(ServerActor):
                 " nothing is lost"
             )
         self._router.resources[index] = self.spawn(Resource, index, kind, machine)
-        self._names[name] = (index, kind, version)
-        self._progress.resources[index] = (name, kind)
-        return self._names[name]
+        made = self._progress.resources[name] = (index, kind, version)
+        return made
 
     # Time, ends and effects.
 

@@ -17,7 +17,7 @@ class Progress:
         next_due_us: the log time of the next timer or expiry; None when there is none.
         sequences: of each open session, the sequence of its last applied command.
         nonces: of each open session, the nonce that its client opened it with.
-        resources: of each resource, its name and type.
+        resources: of each resource, by its name: its id, type and version.
         commands_applied: since the start of this server, retries not counted.
         queries_answered: since the start of this server.
     """
@@ -28,7 +28,7 @@ class Progress:
         self.next_due_us: int | None = None
         self.sequences: dict[SessionId, int] = {}
         self.nonces: dict[SessionId, bytes] = {}
-        self.resources: dict[ResourceId, tuple[str, str]] = {}
+        self.resources: dict[str, tuple[ResourceId, str, int]] = {}
         self.commands_applied = 0
         self.queries_answered = 0
 

@@ -1,5 +1,6 @@
 """What a server tells of itself: only what it knows without asking anybody (design: status)."""
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from copycat.protocol.status import RESOURCES_SHOWN_MAX, PeerStatus, Status
@@ -25,7 +26,7 @@ def status_of(server: "Server", request: int) -> Status:
     """The status of a server now."""
     now_s = server.now_s()
     progress = server.progress
-    shown = list(progress.resources.values())[:RESOURCES_SHOWN_MAX]
+    shown = islice(progress.resources.items(), RESOURCES_SHOWN_MAX)
     following = server.following()
     peers = []
     for peer in server.peers.values():
@@ -54,7 +55,7 @@ def status_of(server: "Server", request: int) -> Status:
         log_time_us=server.log.last_log_time_us,
         sessions=len(progress.sequences),
         connections=len(server.connections),
-        resources=tuple(shown),
+        resources=tuple((name, kind) for name, (_, kind, _) in shown),
         resource_count=len(progress.resources),
         commands_applied=progress.commands_applied,
         queries_answered=progress.queries_answered,

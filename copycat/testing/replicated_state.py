@@ -40,7 +40,7 @@ def text_of(applier: Applier) -> str:
     """All replicated state of one server, a line for each session and resource."""
     lines = [
         f"sequences {applier._progress.sequences!r}",
-        f"names {applier._names!r}",
+        f"resources {applier._progress.resources!r}",
         f"nonces {applier._nonces!r}",
         f"expiries {applier._due._sessions!r}",
     ]

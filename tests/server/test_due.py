@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,8 +95,8 @@ class Restless(StateMachine):
 class RestlessHandle:
     """The client's side of ``Restless``."""
 
-    resource_type = "restless"
-    resource_version = 1
+    resource_type: ClassVar[str] = "restless"
+    resource_version: ClassVar[int] = 1
 
     def __init__(self, client: Any, resource_id: int, name: str) -> None:
         self.client = client

@@ -177,7 +177,7 @@ class Leader(Role):
         if isinstance(verdict, Refusal):
             text = {
                 Refusal.UNKNOWN_SESSION: "the session has ended",
-                Refusal.OVERLOADED: "too many batches of this session came ahead of their turn",
+                Refusal.OVERLOADED: "too many commands came ahead of their turn",
             }[verdict]
             self._refuse(message, sender, verdict, text)
             return
@@ -194,9 +194,7 @@ class Leader(Role):
         """Refuse to open a type of resource that a voter does not know, or one resource more."""
         name, kind, version = decode(message.operations)
         resources = self.server.progress.resources
-        if len(resources) >= RESOURCES_MAX and all(
-            name != known for known, _ in resources.values()
-        ):
+        if len(resources) >= RESOURCES_MAX and name not in resources:
             text = f"the cluster has {RESOURCES_MAX:,} resources and makes no more: use names again"
             self._refuse(message, sender, Refusal.OVERLOADED, text)
             return True
