@@ -26,6 +26,7 @@ from copycat.testing.map_model import MapModel
 from copycat.testing.models import CounterModel, LockModel, Model, RegisterModel
 from copycat.testing.search import Verdict
 from copycat.testing.seeds import SeedReport, failures_of, run_seed
+from copycat.testing.simulated import SeedFailed, World, simulated
 from copycat.testing.violation import InvariantViolated
 from copycat.testing.witness import check_by_index, watch
 from copycat.testing.workload import Workload
@@ -44,14 +45,17 @@ __all__ = [
     "Outcome",
     "RegisterModel",
     "Report",
+    "SeedFailed",
     "SeedReport",
     "SimulatedCluster",
     "Simulation",
     "Verdict",
     "Workload",
+    "World",
     "check",
     "check_by_index",
     "failures_of",
     "run_seed",
+    "simulated",
     "watch",
 ]

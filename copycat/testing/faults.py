@@ -205,7 +205,10 @@ class FaultDriver:
         return f"cuts {leader}, which leads, from the other servers"
 
     def _cut_one_way(self) -> str | None:
-        source, target = self._chance.sample(self._nodes(), 2)
+        nodes = self._nodes()
+        if len(nodes) < 2:
+            return None
+        source, target = self._chance.sample(nodes, 2)
         self._cluster.simulation.network.cut_one_way(source, target)
         return f"cuts what goes from {source} to {target}"
 
@@ -221,6 +224,9 @@ class FaultDriver:
         return f"changes the network: {faults}"
 
     def _reset(self) -> str | None:
-        source, target = self._chance.sample(self._nodes(), 2)
+        nodes = self._nodes()
+        if len(nodes) < 2:
+            return None
+        source, target = self._chance.sample(nodes, 2)
         self._cluster.simulation.network.reset(source, target)
         return f"resets the connections between {source} and {target}"
