@@ -66,6 +66,7 @@ class Node:
         self._cells: dict[int, Cell] = {}
         self._ready: deque[Cell] = deque()
         self._turn_planned = False
+        self._after_turn: list[Callable[[], None]] = []
         self._serial = WELL_KNOWN_SERIALS
         self._dead_letter_handler: NodeAddress | None = None
         self._global_names: dict[str, NodeAddress] = {}  # of Thespian's createActor
@@ -224,6 +225,11 @@ class Node:
         if not self.stopped:
             callback()
 
+    def call_after_turn(self, callback: Callable[[], None]) -> None:
+        """Call back when this turn, or the next, has ended and its frames are on their way."""
+        self._after_turn.append(callback)
+        self.plan_turn()
+
     def plan_turn(self) -> None:
         """Make sure that a turn follows: something was sent, or asked of the disk."""
         if not self._turn_planned:
@@ -250,6 +256,10 @@ class Node:
                 if self.stopped or (ready and self.loop.time() > slice_end_s):
                     break
             self._end_of_turn()
+            if self._after_turn:
+                callbacks, self._after_turn = self._after_turn, []
+                for callback in callbacks:
+                    callback()
             if not ready or self.loop.time() > slice_end_s:
                 break
         self._turn_planned = False

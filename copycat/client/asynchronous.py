@@ -109,7 +109,8 @@ class AsyncClient:
         loop = self._loop = asyncio.get_running_loop()
         if self._household is None:
             self._household = await _Household.found(loop, self._node, self._options.name)
-        household, inbox = self._household, LoopInbox(loop)
+        household = self._household
+        inbox = LoopInbox(loop, household.node.call_after_turn)
         household.members += 1
         self._inbox = inbox
         self._clock = household.node.environment.clock

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
-from copycat.actors.codec import CodecError, decode, encode, holds_more_values
+from copycat.actors.codec import CodecError, decode, encode, encode_list, holds_more_values
 from copycat.client.calls import OperationCall
 from copycat.errors import CopycatError, InvalidType, OperationFailed, OutcomeUnknown, TooLarge
 from copycat.protocol.client import (
@@ -103,11 +103,14 @@ def pack(calls: Sequence[OperationCall]) -> list[Packed]:
     """Encode calls in few batches. A call that cannot be encoded, or is too large, fails here."""
     packed: list[Packed] = []
     most = COMMANDS_PER_BATCH_MAX
-    rest = deque(calls[start : start + most] for start in range(0, len(calls), most))
+    rest = deque((calls,) if 0 < len(calls) <= most else _slices(calls, most))
     while rest:
         some = rest.popleft()
         try:
-            operations = encode([call.operation for call in some])
+            if len(some) == 1:
+                operations = encode_list(encode(some[0].operation))
+            else:
+                operations = encode([call.operation for call in some])
         except CodecError as error:
             if len(some) == 1:
                 some[0].fail(InvalidType(f"an argument cannot be sent: {error}"))
@@ -134,7 +137,10 @@ def pack(calls: Sequence[OperationCall]) -> list[Packed]:
 
 
 def _parts(calls: Sequence[OperationCall], count: int) -> list[Sequence[OperationCall]]:
-    size = max(1, -(-len(calls) // count))
+    return _slices(calls, max(1, -(-len(calls) // count)))
+
+
+def _slices(calls: Sequence[OperationCall], size: int) -> list[Sequence[OperationCall]]:
     return [calls[start : start + size] for start in range(0, len(calls), size)]
 
 

@@ -28,12 +28,16 @@ class LoopInbox:
         closed: done when the session has closed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call_after_turn: Callable[[Callable[[], None]], None],
+    ) -> None:
         self.calls: list[Call] = []
         self.state = "connecting"
         self.session = 0
         self.closed: asyncio.Future[None] = loop.create_future()
-        self._loop = loop
+        self._call_after_turn = call_after_turn
         self._listeners: dict[int, list[EventListener]] = {}
         self._session_listeners: list[SessionListener] = []
         self._told: list[tuple[int | None, tuple[Any, ...]]] = []  # resource or None, what
@@ -96,7 +100,7 @@ class LoopInbox:
 
     def _tell(self, resource: int | None, what: tuple[Any, ...]) -> None:
         if not self._told:
-            self._loop.call_soon(self._tell_all)
+            self._call_after_turn(self._tell_all)
         self._told.append((resource, what))
 
     def _tell_all(self) -> None:

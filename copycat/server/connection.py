@@ -316,7 +316,10 @@ class Connection(ServerActor):
         proposal = Propose(
             int(kind), session, first_sequence, count, response_sequence, event_index, operations
         )
-        self.send(leader, proposal)
+        if leader == self.server.address:
+            self.server.asked_of_leader(proposal, self.address)
+        else:
+            self.send(leader, proposal)
         return True
 
     def _no_leader(self) -> str:
