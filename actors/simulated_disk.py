@@ -18,7 +18,8 @@ import os
 import random
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from copycat.actors.address import NodeAddress
@@ -293,12 +294,16 @@ class SimulatedDisk:
         self._names = {name: Content.durable_from(data) for name, data in image.items()}
         self._durable_names = dict(self._names)
 
-    def crash(self) -> None:
+    def crash(self, kept: float | None = None) -> None:
         """Lose power: what was not synced is kept or lost, page by page and name by name.
 
         Files that were opened before are dead, operations under way are never answered.
+
+        Args:
+            kept: the chance of each page and name to be kept; None: drawn, often none or all.
         """
-        kept = self.random.choice((0.0, 1.0, self.random.random()))
+        if kept is None:
+            kept = self.random.choice((0.0, 1.0, self.random.random()))
         self._save_names_in_crash(kept)
         self._save_some_operations()
         for content in self._durable_names.values():
@@ -345,7 +350,26 @@ class SimulatedDisk:
         self._loop = None
         self._deliver = None
 
-    # For files.
+    # For files, and for those who look at a disk from outside.
+
+    @property
+    def used_bytes(self) -> int:
+        """What all files take together."""
+        return sum(len(content.visible) for content in self._names.values())
+
+    def content(self, name: str) -> Content:
+        """Both images of a file that there is."""
+        return self._names[name]
+
+    @contextmanager
+    def without_errors(self) -> Iterator[None]:
+        """Let reads and writes succeed while this lasts: whoever looks on is no part of the world."""
+        errors = self.read_error, self.write_error, self.capacity_bytes
+        self.read_error = self.write_error = self.capacity_bytes = None
+        try:
+            yield
+        finally:
+            self.read_error, self.write_error, self.capacity_bytes = errors
 
     def check_readable(self, name: str) -> None:
         """Raise what a read of this file fails with now, if it does."""
@@ -364,8 +388,7 @@ class SimulatedDisk:
         """Whether the files may not grow by so much."""
         if self.capacity_bytes is None:
             return False
-        used = sum(len(content.visible) for content in self._names.values())
-        return used + growth_bytes > self.capacity_bytes
+        return self.used_bytes + growth_bytes > self.capacity_bytes
 
 
 def _set_name(names: dict[str, Content], name: str, content: Content | None) -> None:

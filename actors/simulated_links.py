@@ -111,10 +111,11 @@ class End:
             assert type(item) is Closing, "frames and the end arrive, nothing else"
             node.links.down(self, item)
             return
+        other, loop = self.hello, network.loop
         network.delivered += 1
-        network.loop.record(self._label)
-        network.loop.record(item)
-        other = self.hello
+        network.latest.append((loop.events, loop.time(), other.name, node.name, item))
+        loop.record(self._label)
+        loop.record(item)
         for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
             node.deliver(
                 NodeAddress(node.name, incarnation, serial),

@@ -1,7 +1,8 @@
 """The simulated network: wires between nodes, and everything that can go wrong on them.
 
 A connection behaves as TCP does, unless a fault says otherwise: what is sent on it arrives once,
-in order, until one side learns that it is gone. Faults go further than TCP on purpose: single
+in order, until one side learns that it is gone. A *clogged* direction carries few bytes a second;
+the connection breaks when too many wait. Faults go further than TCP on purpose: single
 messages may be lost, doubled or overtaken while the connection stays up.
 
 A *cut* stops everything in one direction. Per connection the network either holds what was to
@@ -14,6 +15,7 @@ Invariant: all choices come from ``random``, in the order of the events.
 import errno
 import os
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,10 @@ from copycat.actors.simulated_loop import SimulatedLoop
 if TYPE_CHECKING:
     from copycat.actors.simulated_node import SimulatedNode
 
+Delivery = tuple[int, float, str, str, bytes]
+"""A frame that arrived: the event, its time, from whom, to whom, and its bytes."""
+
+DELIVERIES_KEPT = 2_000
 CONNECT_TIMEOUT_S = 5.0  # until an attempt to dial through a cut is given up
 SILENCE_MIN_S = 1.0  # when a silent crash is noticed at the earliest, if nothing is sent
 SILENCE_MAX_S = 30.0  # and at the latest
@@ -73,6 +79,21 @@ class NetworkFaults:
         )
 
 
+@dataclass(slots=True)
+class _Clog:
+    """One direction between two nodes that carries little.
+
+    Attributes:
+        bytes_per_s: how much.
+        waiting_bytes: a connection on which more than this waits is given up by its sender.
+        free_s: when all that was sent is through.
+    """
+
+    bytes_per_s: float
+    waiting_bytes: float
+    free_s: float = 0.0
+
+
 class SimulatedNetwork:
     """All wires of one simulated world.
 
@@ -83,6 +104,7 @@ class SimulatedNetwork:
         duplicated: messages that arrive twice.
         reordered: messages that others may overtake.
         held: messages that a cut has kept back so far.
+        latest: the last frames that arrived, for the story of a failure.
     """
 
     def __init__(self, loop: SimulatedLoop, random: random.Random, faults: NetworkFaults) -> None:
@@ -94,10 +116,12 @@ class SimulatedNetwork:
         self.duplicated = 0
         self.reordered = 0
         self.held = 0
+        self.latest: deque[Delivery] = deque(maxlen=DELIVERIES_KEPT)
         self._running: dict[str, SimulatedNode] = {}
         self._listeners: dict[str, SimulatedNode] = {}
         self._owners: dict[str, str] = {}  # endpoint: the name of its last listener
         self._cuts: dict[tuple[str, str], None] = {}  # (from, to)
+        self._clogs: dict[tuple[str, str], _Clog] = {}  # likewise
 
     # Faults on order.
 
@@ -124,10 +148,38 @@ class SimulatedNetwork:
         for pair in list(self._cuts):
             if chosen.issubset(pair):
                 del self._cuts[pair]
+        self._heal_ends()
+
+    def heal_one_way(self, source: str, target: str) -> None:
+        """Undo the cut from ``source`` to ``target``, if there is one."""
+        if (source, target) in self._cuts:
+            del self._cuts[source, target]
+            self._heal_ends()
+
+    def _heal_ends(self) -> None:
         for node in self._running.values():
             for end in node.links.ends():
                 if not self._is_cut(end):
                     self._heal(end)
+
+    def clog(self, source: str, target: str, bytes_per_s: float, waiting_bytes: float) -> None:
+        """Let little pass from ``source`` to ``target``; what is sent waits for its turn.
+
+        Args:
+            source, target: the direction.
+            bytes_per_s: how much passes.
+            waiting_bytes: when more than this waits, the connection breaks, as it does when the
+                other node does not read.
+        """
+        assert bytes_per_s > 0, "what carries nothing at all is a cut"
+        self._clogs[source, target] = _Clog(bytes_per_s, waiting_bytes)
+
+    def unclog(self, source: str | None = None, target: str | None = None) -> None:
+        """Let everything pass again in one direction, or in all. What waits keeps its time."""
+        if source is None or target is None:
+            self._clogs.clear()
+        else:
+            self._clogs.pop((source, target), None)
 
     def reset(self, a: str, b: str) -> None:
         """Break the connections between two nodes; both sides notice soon."""
@@ -227,6 +279,13 @@ class SimulatedNetwork:
         target = end.peer
         faults, chance, plan = self.faults, self.random.random, self.loop.plan
         when_s = self.loop.time() + faults.delay_s + chance() * faults.jitter_s
+        if self._clogs:
+            passed_s = self._pass_clog(end, len(frame))
+            if passed_s is None:
+                self.lost += 1
+                self._reset(end)
+                return
+            when_s = max(when_s, passed_s)
         when_s = max(when_s, target.last_arrival_s)
         if faults.loss and chance() < faults.loss:
             self.lost += 1
@@ -244,6 +303,19 @@ class SimulatedNetwork:
         else:
             target.last_arrival_s = when_s
         plan(when_s, target.arrive, frame)
+
+    def _pass_clog(self, end: End, size_bytes: int) -> float | None:
+        """When so many bytes are through; None when too many wait already."""
+        now_s = self.loop.time()
+        clog = self._clogs.get((end.node.name, end.peer.node.name))
+        if clog is None:
+            return now_s
+        clog.free_s = max(clog.free_s, now_s) + size_bytes / clog.bytes_per_s
+        waiting_bytes = (clog.free_s - now_s) * clog.bytes_per_s
+        if waiting_bytes > max(clog.waiting_bytes, size_bytes):
+            clog.free_s = now_s
+            return None
+        return clog.free_s
 
     def stops(self, end: End, item: bytes | Closing) -> bool:
         """Whether what arrives at this end is kept back or lost by a cut; if so it was dealt with."""

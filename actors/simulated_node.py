@@ -82,6 +82,7 @@ class SimulatedNode(Node):
         disk: its disk, which can be made to fail.
         links: its connections.
         paused: whether it does nothing at present, though messages go on arriving.
+        turns: how often its actors have run; between two turns nothing in them changes.
         ends_orderly: whether what it has sent arrives before the news of its end.
         ends_silently: whether the news of its end is late.
     """
@@ -111,6 +112,7 @@ class SimulatedNode(Node):
         self.links = environment.links = SimulatedLinks(self, simulation.network, identity)
         self.endpoint = endpoint
         self.paused = False
+        self.turns = 0
         self.ends_orderly = True
         self.ends_silently = False
         self._simulation = simulation
@@ -149,7 +151,7 @@ class SimulatedNode(Node):
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back after a delay by this node's clock, as long as the node runs."""
-        true_delay_s = delay_s / self.clock.rate
+        true_delay_s = delay_s / self.clock.rate + self._simulation.late_s()
         return self.loop.call_later(true_delay_s, self._while_running, callback)
 
     def plan_turn(self) -> None:
@@ -169,6 +171,7 @@ class SimulatedNode(Node):
 
     def _end_of_turn(self) -> None:
         """Frames are on their way and syncs have begun since they were asked for."""
+        self.turns += 1
 
     _proves_messages = True
 

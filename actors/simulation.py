@@ -39,7 +39,10 @@ class Simulation:
         random: for the test itself, to choose faults with.
         encode_always: whether messages within a node are encoded and decoded too.
         nodes: the latest life of every node, by name.
+        wake_ups_late_s: timers of nodes may be late by so much, as on a busy machine.
     """
+
+    wake_ups_late_s: float = 0.0
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Simulation:
         self.encode_always = encode_always
         self.nodes: dict[str, SimulatedNode] = {}
         self._incarnations = 0
+        self._lateness = self.random_for("late wake-ups")
 
     # Looking at it.
 
@@ -103,6 +107,10 @@ class Simulation:
     def random_for(self, purpose: str) -> random.Random:
         """A generator of its own for each purpose, so that they do not disturb each other."""
         return random.Random(f"{self.seed} {purpose}")
+
+    def late_s(self) -> float:
+        """By how much the next timer of a node is late."""
+        return self._lateness.random() * self.wake_ups_late_s if self.wake_ups_late_s else 0.0
 
     # Nodes.
 

@@ -333,6 +333,7 @@ class ClientSession(Actor):
                 waits = self._attachment.is_awaited(sender)
             case Request.KEEP_ALIVE:
                 self._contact.keep_alive_refused(now_s)
+                waits = True
         if message.reason == Refusal.UNKNOWN_SESSION and self.session:
             self._lose(message.text, now_s)
         elif message.reason == Refusal.NOT_ATTACHED:
@@ -390,11 +391,10 @@ class ClientSession(Actor):
     # Time.
 
     def wake(self, message: WakeupMessage, sender: NodeAddress) -> None:
-        """Something may be due."""
-        now_s = self._now_s()
-        if self._wake_s <= now_s + WAKE_SOONEST_S:
+        """Something may be due; by a clock that was slowed down, it is not due yet."""
+        if message.payload == self._wake_s:
             self._wake_s = inf
-        self._tick(now_s)
+        self._tick(self._now_s())
 
     def _tick(self, now_s: float) -> None:
         """Do everything that is due."""
@@ -455,7 +455,7 @@ class ClientSession(Actor):
             due_s = min(due_s, now_s + BUSY_WAKE_S)
         if due_s < self._wake_s:
             self._wake_s = due_s
-            self.wake_after(max(due_s - now_s, WAKE_SOONEST_S))
+            self.wake_after(max(due_s - now_s, WAKE_SOONEST_S), due_s)
 
     def _expire(self, now_s: float) -> None:
         """End the calls whose deadline has passed."""

@@ -1,27 +1,40 @@
 """Monitors of what is applied: the same on every server, each command once, and what locks promise.
 
-They stand between each Applier and its batches: after every batch they look at what it changed.
+They stand between each Applier and its batches, and between it and the sessions and resources that
+it steps. After every batch they compare what it has touched with what it did on other servers, and
+every ``WHOLE_STATE_BATCHES`` batches the whole state.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from copycat.actors import NodeAddress
 from copycat.protocol.client import Events
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
-from copycat.storage.batch import Batch, BatchKind
+from copycat.server.resource import Resource
+from copycat.server.steps import ApplyOperations, CommandsAnswered
+from copycat.storage.batch import Batch
+from copycat.testing import rules
 from copycat.testing.ledger import Ledger
-from copycat.testing.replicated_state import difference, digest_of, resources_of, text_of
-from copycat.testing.violation import Story
-from copycat.types import Index, ResourceId, SessionId
+from copycat.testing.replicated_state import (
+    Part,
+    children_of,
+    counts_of,
+    difference,
+    part_of,
+    parts_of,
+)
+from copycat.testing.violation import InvariantViolated, Story
+from copycat.types import Index, ResourceId, SessionId, Term
 
 if TYPE_CHECKING:
     from copycat.actors.simulated_node import SimulatedNode
     from copycat.server.server import Server
 
-DIGEST_EVERY = 8
-"""The state of servers is compared after one batch of so many."""
+WHOLE_STATE_BATCHES = 32
 
-Event = tuple[Index, tuple[bytes, ...]]
+Answered = tuple[int, Index, bytes]
+"""Of a batch of commands: the sequence of the last one, its index, and the results."""
 
 
 class _Following:
@@ -31,7 +44,12 @@ class _Following:
         self.name = name
         self.applier = applier
         self.batches = 0
-        self.tokens: dict[ResourceId, int] = {}  # the last one granted, by lock
+        self.sequences: dict[SessionId, int] = {}  # of the last command that was applied
+        self.touched: dict[NodeAddress, Any] = {}  # the actors stepped by the last batch
+        self.applied = 0  # operations of the batch that is being applied
+        self.answered = 0  # and the commands of it that were answered
+        self.locks: dict[ResourceId, LockMachine] = {}
+        self.grants: dict[ResourceId, list[int]] = {}  # the last one seen: session, request, token
 
 
 class Applied:
@@ -39,75 +57,140 @@ class Applied:
 
     Attributes:
         commands: how many different commands have been applied.
-        events: by session, what was published to it: in log order, with the index of each batch.
+        answers: by session and first sequence, the answer to each batch of commands.
+        events: by session, what was published to it: each event with the index of its batch.
     """
 
     def __init__(self, story: Story, ledger: Ledger) -> None:
         self.commands = 0
-        self.events: dict[SessionId, list[Event]] = {}
+        self.answers: dict[tuple[SessionId, int], Answered] = {}
+        self.events: dict[SessionId, list[tuple[Index, bytes]]] = {}
         self._story = story
         self._ledger = ledger
-        self._places: dict[tuple[SessionId, int], Index] = {}  # of commands, by first sequence
         self._published: dict[Index, dict[SessionId, tuple[bytes, ...]]] = {}
-        self._digests: dict[int, tuple[str, bytes, str]] = {}  # by batches: who, digest, text
+        self._order: list[tuple[str, tuple[Index, Term]]] = []  # who was first to apply what
+        self._compared = 0  # so much of it was compared with what is committed
+        self._changes: dict[Index, tuple[str, list[Part]]] = {}  # by index: whose are known
+        self._states: dict[Index, tuple[str, list[Part]]] = {}
         self._following: dict[str, _Following] = {}
 
     def started(self, name: str, node: "SimulatedNode", server: "Server") -> None:
         """Watch the Applier of a server that has just started."""
         applier: Applier = node.actor_at(server.applier.serial)
         following = self._following[name] = _Following(name, applier)
-        apply_batch, queue_events = applier._apply_batch, applier._queue_events
+        apply_batch, queue_events, step = applier._apply_batch, applier._queue_events, applier.step
+        children, touched = children_of(applier), following.touched
 
         def watched_apply(batch: Batch) -> None:
-            before = applier._progress.commands_applied
+            following.applied = following.answered = 0
+            touched.clear()
             apply_batch(batch)
-            self._batch_applied(following, batch, applier._progress.commands_applied - before)
+            self._batch_applied(following, batch)
 
         def watched_queue(index: Index, log_time_us: int) -> dict[SessionId, Events]:
             queued = queue_events(index, log_time_us)
             self._events_published(following.name, index, queued)
             return queued
 
+        def watched_step(
+            child: NodeAddress, message: Any, sender: NodeAddress | None = None
+        ) -> Any:
+            actor = touched[child] = children[child].actor
+            found = step(child, message, sender)
+            kind = type(message)
+            if kind is ApplyOperations:
+                following.applied += len(message.operations)
+            elif kind is CommandsAnswered:
+                self._commands_answered(following, actor.session, message)
+            if type(actor) is Resource and type(actor.machine) is LockMachine:
+                self._look_at_lock(following, actor.resource, actor.machine)
+            return found
+
         applier._apply_batch = watched_apply  # type: ignore[method-assign]
         applier._queue_events = watched_queue  # type: ignore[method-assign]
+        applier.step = watched_step  # type: ignore[method-assign]
 
     def stopped(self, name: str) -> None:
         """A server has stopped, and its state is gone."""
         del self._following[name]
 
-    def _batch_applied(self, following: _Following, batch: Batch, commands: int) -> None:
-        name, ordinal = following.name, following.batches
-        following.batches += 1
-        committed = self._ledger.committed
-        if ordinal < len(committed):
-            place = committed[ordinal].place
-            if (batch.base_index, batch.term) != (place.base_index, place.term):
-                raise self._story.violated(
-                    "State Machine Safety: servers apply the same batches in the same order"
-                    " (§3.6.3)",
-                    f"{name} applies {batch!r}, and {committed[ordinal].by} committed index"
-                    f" {place.base_index} of term {place.term} there",
-                )
-        if commands:
-            self._commands_applied(name, batch, commands)
-        for resource, actor in resources_of(following.applier).items():
-            if type(actor.machine) is LockMachine:
-                self._check_lock(following, resource, actor.machine)
-        if following.batches % DIGEST_EVERY == 0:
-            self._compare(following)
+    def index_of(self, name: str) -> Index:
+        """How far a server has applied the log in its present life."""
+        following = self._following.get(name)
+        return following.applier._progress.applied_index if following else 0
 
-    def _commands_applied(self, name: str, batch: Batch, commands: int) -> None:
-        assert batch.kind == BatchKind.COMMANDS, "commands come in batches of commands"
-        key = (batch.session, batch.first_sequence)
-        if key not in self._places:
-            self.commands += commands
-        known = self._places.setdefault(key, batch.base_index)
-        if known != batch.base_index:
+    def _batch_applied(self, following: _Following, batch: Batch) -> None:
+        name, place = following.name, (batch.base_index, batch.term)
+        order, ordinal = self._order, following.batches
+        following.batches += 1
+        if ordinal == len(order):
+            order.append((name, place))
+        if order[ordinal][1] != place:
+            raise self._not_the_same(name, place, *order[ordinal])
+        self._check_order()
+        self._ledger.check_record(name, batch)
+        if following.applied > following.answered:
             raise self._story.violated(
-                "Exactly once: a command of a session is applied at one index, however often it"
-                " is in the log (§6.3)",
-                f"{name} applies command {batch.first_sequence} of session {batch.session} at"
-                f" {batch.base_index}, and it was applied at {known}",
+                rules.EXACTLY_ONCE,
+                f"{name} applies {following.applied} operations of {batch!r}, and answers"
+                f" {following.answered}",
+                who=(name,),
+                index=batch.base_index,
+            )
+        self._check_locks(following)
+        self._compare_changes(following)
+        if following.batches % WHOLE_STATE_BATCHES == 0:
+            self._compare(self._states, following, parts_of(following.applier))
+
+    def _check_order(self) -> None:
+        """Compare what was applied with what was seen to be committed, perhaps a moment later."""
+        order, committed = self._order, self._ledger.committed
+        while self._compared < len(order) and self._compared < len(committed):
+            known, (name, place) = committed[self._compared], order[self._compared]
+            if (known.place.base_index, known.place.term) != place:
+                committed_place = (known.place.base_index, known.place.term)
+                raise self._not_the_same(name, place, known.by, committed_place)
+            self._compared += 1
+
+    def _not_the_same(
+        self, name: str, place: tuple[Index, Term], other: str, known: tuple[Index, Term]
+    ) -> InvariantViolated:
+        return self._story.violated(
+            rules.SAME_APPLIED,
+            f"{name} applies index {place[0]} of term {place[1]} where {other} has {known[0]} of term"
+            f" {known[1]}",
+            who=(name, other),
+            index=place[0],
+        )
+
+    def _commands_answered(
+        self, following: _Following, session: SessionId, message: CommandsAnswered
+    ) -> None:
+        name, first, last = following.name, message.first_sequence, message.last_sequence
+        index = message.base_index
+        following.answered += last - first + 1
+        before = following.sequences.get(session, 0)
+        answer = (last, index, message.results)
+        known = self.answers.get((session, first))
+        if known is None:
+            known = self.answers[session, first] = answer
+            self.commands += last - first + 1
+        if first != before + 1 or known[:2] != (last, index):
+            raise self._story.violated(
+                rules.EXACTLY_ONCE,
+                f"{name} applies commands {first} to {last} of session {session} at {index}, after"
+                f" command {before}; the batch from {first} to {known[0]} was applied at {known[1]}",
+                who=(name,),
+                index=index,
+            )
+        following.sequences[session] = last
+        if known != answer:
+            raise self._story.violated(
+                rules.SAME_ANSWERS,
+                f"{name} answers commands {first} to {last} of session {session} at {index} with"
+                f" {message.results!r}, and another server with {known[2]!r}",
+                who=(name,),
+                index=index,
             )
 
     def _events_published(self, name: str, index: Index, queued: dict[SessionId, Events]) -> None:
@@ -116,54 +199,77 @@ class Applied:
         if known is None:
             self._published[index] = published
             for session, events in published.items():
-                self.events.setdefault(session, []).append((index, events))
+                self.events.setdefault(session, []).extend((index, event) for event in events)
         elif known != published:
             raise self._story.violated(
-                "State Machine Safety: servers publish the same events (§6.3)",
+                rules.SAME_EVENTS,
                 f"{name} publishes {published!r} at {index}, and another server {known!r}",
+                who=(name,),
+                index=index,
             )
 
-    def _check_lock(self, following: _Following, resource: ResourceId, lock: LockMachine) -> None:
-        if lock._holder is None:
+    # Locks.
+
+    def _look_at_lock(self, following: _Following, resource: ResourceId, lock: LockMachine) -> None:
+        """After every step of a lock: several grants may come from one batch."""
+        following.locks[resource] = lock
+        holder, last = lock._holder, following.grants.get(resource)
+        if holder is None or holder == last:
             return
-        session, _, token = lock._holder
-        if session not in following.applier._sessions:
+        if last is not None and holder[2] <= last[2]:
             raise self._story.violated(
-                "Locks: nobody holds a lock whose session has ended",
-                f"on {following.name} session {session} holds lock {resource} under token {token}"
-                " and is no more",
+                rules.TOKENS_GROW,
+                f"on {following.name} lock {resource} is granted to session {holder[0]} under token"
+                f" {holder[2]}, and was granted to session {last[0]} under {last[2]}",
+                who=(following.name,),
             )
-        last = following.tokens.get(resource, 0)
-        if token < last:
-            raise self._story.violated(
-                "Locks: every grant has a larger token than all before",
-                f"on {following.name} lock {resource} is granted under token {token}, after {last}",
-            )
-        following.tokens[resource] = token
+        following.grants[resource] = list(holder)
 
-    def _compare(self, following: _Following) -> None:
-        text = text_of(following.applier)
-        digest = digest_of(text)
-        known = self._digests.setdefault(following.batches, (following.name, digest, text))
-        if known[1] != digest:
+    def _check_locks(self, following: _Following) -> None:
+        sessions = following.applier._sessions
+        for resource, lock in following.locks.items():
+            holder = lock._holder
+            dead = [session for session in lock._tickets if session not in sessions]
+            if holder is not None and holder[0] not in sessions:
+                dead.insert(0, holder[0])
+            if dead:
+                what = f"holds it under token {holder[2]}" if holder and holder[0] in dead else ""
+                raise self._story.violated(
+                    rules.LOCKS_OF_THE_LIVING,
+                    f"on {following.name} session {dead[0]} {what or 'awaits it'} and is no more:"
+                    f" lock {resource}",
+                    who=(following.name,),
+                )
+
+    # State.
+
+    def _compare_changes(self, following: _Following) -> None:
+        """Compare what this batch has touched, and how many sessions and resources there are."""
+        applier = following.applier
+        children = children_of(applier)
+        parts = [counts_of(applier)]
+        parts += [part_of(actor) for at, actor in following.touched.items() if at in children]
+        self._compare(self._changes, following, parts)
+
+    def _compare(
+        self,
+        all_known: dict[Index, tuple[str, list[Part]]],
+        following: _Following,
+        mine: list[Part],
+    ) -> None:
+        index = following.applier._progress.applied_index
+        name, known = all_known.setdefault(index, (following.name, mine))
+        if known != mine:
             raise self._story.violated(
-                "State Machine Safety: servers that have applied the same log have the same state"
-                " (§3.6.3)",
-                f"after {following.batches} batches, index"
-                f" {following.applier._progress.applied_index}, {following.name} (+) differs from"
-                f" {known[0]} (-):\n{difference(text, known[2])}",
+                rules.SAME_STATE,
+                f"after index {index} {following.name} (+) differs from {name} (-):\n"
+                f"{difference(mine, known)}",
+                who=(following.name, name),
+                index=index,
             )
 
     def check_all(self) -> None:
-        """Compare the state of all running servers that have applied equally much."""
-        states: dict[int, tuple[str, str]] = {}
+        """Compare the whole state of all running servers with that of any server at that index."""
+        self._check_order()
         for following in self._following.values():
-            text = text_of(following.applier)
-            who, known = states.setdefault(following.batches, (following.name, text))
-            if known != text:
-                raise self._story.violated(
-                    "State Machine Safety: servers that have applied the same log have the same"
-                    " state (§3.6.3)",
-                    f"after {following.batches} batches {following.name} (+) differs from {who}"
-                    f" (-):\n{difference(text, known)}",
-                )
+            self._compare(self._states, following, parts_of(following.applier))

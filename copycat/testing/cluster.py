@@ -23,6 +23,7 @@ from copycat.actors.environment import Identity
 from copycat.actors.simulated_node import SimulatedNode
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
+from copycat.errors import IdentityRefused
 from copycat.machine import Catalog
 from copycat.protocol.client import SERVER
 from copycat.resources.counter import CounterMachine
@@ -32,7 +33,7 @@ from copycat.resources.topic import TopicMachine
 from copycat.server.options import ServerOptions
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
-from copycat.storage.errors import DiskFailedError
+from copycat.storage.errors import DiskFailedError, StorageError
 from copycat.testing.monitors import Monitors
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class SimulatedCluster:
     """The servers n1, n2, ... of one simulated world.
 
     A server whose disk fails stops, as it should, and can be restarted; any other failure of a
-    server is raised out of the run.
+    server is raised out of the run, unless it has lost what was on its disk.
 
     Attributes:
         simulation: the world.
@@ -60,7 +61,9 @@ class SimulatedCluster:
         disks: the disk of each server, which outlives its crashes.
         monitors: what checks the servers after every event; None when it was not wanted.
         disk_failures: how many servers have stopped because their disk failed.
-        restarts_failed: whether these are started again after a while, as a supervisor does it.
+        supervised: who is started again a while after its disk has failed.
+        lost: the servers whose files were damaged or wiped: they may refuse to go on.
+        refusals: how often one of them has.
     """
 
     def __init__(
@@ -85,7 +88,9 @@ class SimulatedCluster:
         self.peers = {f"n{place}": f"n{place}:7401" for place in range(1, servers + 1)}
         self.disks = {name: simulation.disk(name) for name in self.peers}
         self.disk_failures = 0
-        self.restarts_failed = False
+        self.supervised: set[str] = set()
+        self.lost: set[str] = set()
+        self.refusals = 0
         self._options = {"segment_bytes": SEGMENT_BYTES, **options, "catalog": catalog}
         self._clients = 0
         self.monitors = Monitors(self) if monitored else None
@@ -200,11 +205,14 @@ class SimulatedCluster:
         self.simulation.network.heal()
 
     def _failed(self, name: str, error: BaseException) -> None:
+        if name in self.lost and isinstance(error, (StorageError, IdentityRefused)):
+            self.refusals += 1
+            return
         if not isinstance(error, DiskFailedError):
             self.simulation.fail(error)
             return
         self.disk_failures += 1
-        if self.restarts_failed:
+        if name in self.supervised:
             self.simulation.loop.call_later(RESTART_AFTER_S, self._restart_failed, name)
 
     def _restart_failed(self, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from copycat.testing import rules
+
 Violated = Callable[[str, str], Exception]
 """Makes the error to raise from a rule and what broke it."""
 
@@ -29,8 +31,7 @@ class EventHistory:
         expected = published[self.heard] if self.heard < len(published) else None
         if expected != (index, values):
             raise self._violated(
-                "Events: a session hears what was published to it in order, without a gap and"
-                " nothing twice (§6.3)",
+                rules.EVENTS_IN_ORDER,
                 f"event number {self.heard + 1} is {values!r} of index {index}, and should be"
                 f" {expected!r}",
             )

@@ -1,232 +1,429 @@
-"""A driver of faults: it breaks servers, disks, links and clocks by chance, and in the end repairs.
+"""The driver of faults: it lets happen in a cluster what a schedule says, and in the end repairs.
 
-Each seed draws which kinds of faults its world has, so that rare combinations get long runs of
-their own. Everything it does is told to the monitors, for the story of a failure.
+A fault that does not apply when its time comes is skipped: a server that is down cannot crash, a
+disk that was lost cannot be damaged. So a schedule stays a schedule when faults are taken from it.
+Everything that is done is told to the monitors, for the story of a failure.
+
+Invariant: at most a minority of the servers loses what it had, by damage or by an empty disk; at
+most one is damaged, and at most one wiped.
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Collection
-from dataclasses import replace
+import errno
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import combinations
 
 from copycat.actors.simulated_network import NetworkFaults
+from copycat.storage.errors import DiskFailedError, StorageError
+from copycat.storage.identity import ClusterConfiguration
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.damage import find_damage
+from copycat.testing.fault import LEADER, Fault
 
-PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 1.5
-CLOCK_DRIFT_MAX = 0.05
-WALL_JUMP_MAX_S = 3600.0
-STALL_MAX_S = 1.0
-MENDING = 0.5
-"""How often servers are restarted or cuts are healed, instead of anything new being broken."""
+Undo = Callable[[], str | None]
+"""Mends what was done, and says what it did; None when there was nothing left to mend."""
+
+Done = tuple[str, Undo | None]
+"""What was done, and how it is mended."""
 
 
 class FaultDriver:
     """What goes wrong in one world.
 
     Attributes:
-        kinds: the faults that this world has.
-        done: how often each was done.
-        doubles: whether messages may arrive twice. TCP never does that; the servers bear it, but
-            a client that is told "not applied" may be wrong then.
+        faults: all that shall happen.
+        done: how often each kind did, for the kinds there are.
     """
 
     def __init__(
         self,
         cluster: SimulatedCluster,
-        chance: random.Random,
-        kinds: Collection[str] | None = None,
+        faults: Sequence[Fault],
+        *,
+        crash_client: Callable[[str], bool] | None = None,
+        pause_client: Callable[[str, float], None] | None = None,
     ) -> None:
         """Plan what goes wrong.
 
         Args:
             cluster: where.
-            chance: decides everything.
-            kinds: the faults to have; None: each with probability 1/2.
+            faults: what, and when.
+            crash_client: crashes a client, and begins it anew; says whether there was one.
+            pause_client: is told of each client that is paused, and for how many seconds.
         """
+        self.faults = tuple(faults)
+        self.done: Counter[str] = Counter({fault.kind: 0 for fault in faults})
         self._cluster = cluster
-        self._chance = chance
-        self._mends = (self._restart, self._heal)
-        every: dict[str, Callable[[], str | None]] = {
+        self._crash_client_of = crash_client
+        self._pause_client_of = pause_client
+        self._cuts: Counter[tuple[str, str]] = Counter()
+        self._damaged: str | None = None  # the one server whose files were ever damaged
+        self._kinds: dict[str, Callable[[Fault], Done | None]] = {
             "crash": self._crash,
-            "crash leader": self._crash_leader,
-            "crash all": self._crash_all,
-            "kill": self._kill,
+            "crash leader": self._crash,
+            "crash all": self._crash,
+            "kill": self._crash,
+            "pause": self._pause,
+            "clock": self._change_clock,
             "partition": self._partition,
-            "isolate leader": self._isolate_leader,
+            "isolate leader": self._partition,
+            "bridge": self._partition,
+            "ring": self._partition,
             "one way": self._cut_one_way,
             "network": self._change_network,
             "reset": self._reset,
-            "pause": self._pause,
-            "clock": self._change_clock,
+            "clog": self._clog,
             "slow disk": self._slow_disk,
             "failed sync": self._fail_sync,
+            "write error": self._fail_writes,
+            "read error": self._fail_reads,
+            "full disk": self._fill_disk,
+            "flip": self._flip,
+            "wipe": self._wipe,
+            "client pause": self._pause,
+            "client crash": self._crash_client,
+            "client clock": self._change_clock,
         }
-        chosen = [name for name in every if chance.random() < 0.5] if kinds is None else kinds
-        self.kinds = {name: every[name] for name in chosen}
-        self.doubles = chance.random() < 0.25
-        self.done = dict.fromkeys(self.kinds, 0)
-        self._pace_s = chance.choice((0.1, 0.3, 1.0))
+
+    @property
+    def lost(self) -> Collection[str]:
+        """The servers that have lost what they had, and not got it back."""
+        return self._cluster.lost
 
     async def run(self, duration_s: float) -> None:
-        """Do harm for a while."""
+        """Let happen what happens within a while, and mend what is mended within it."""
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + duration_s
-        while loop.time() < end_s:
-            await asyncio.sleep(self._chance.expovariate(1 / self._pace_s))
-            self.step()
+        began_s = loop.time()
+        plan: list[tuple[float, int, Fault, Undo | None]] = []
+        for number, fault in enumerate(self.faults):
+            heappush(plan, (fault.at_s, number, fault, None))
+        while plan and plan[0][0] <= duration_s:
+            at_s, number, fault, undo = heappop(plan)
+            await asyncio.sleep(max(0.0, began_s + at_s - loop.time()))
+            if undo is None:
+                mending = self.begin(fault)
+                if mending is not None and fault.lasts_s is not None:
+                    heappush(plan, (at_s + fault.lasts_s, number, fault, mending))
+            else:
+                self._tell(undo())
+        await asyncio.sleep(max(0.0, began_s + duration_s - loop.time()))
 
-    def step(self) -> None:
-        """Do one thing, harmful or not."""
-        if not self.kinds or self._chance.random() < MENDING:
-            what = self._chance.choice(self._mends)()
-        else:
-            name = self._chance.choice(list(self.kinds))
-            what = self.kinds[name]()
-            self.done[name] += what is not None
-        if what is not None:
-            self._tell(what)
+    def begin(self, fault: Fault) -> Undo | None:
+        """Let a fault happen now; returns what mends it. None: it does not apply, or is over."""
+        done = self._kinds[fault.kind](fault)
+        if done is None:
+            return None
+        self.done[fault.kind] += 1
+        self._tell(done[0])
+        return done[1]
+
+    def mend(self, order: Sequence[str], core: int, rest: str) -> list[str]:
+        """End all faults between some servers and all clients: they must make progress now.
+
+        Args:
+            order: all servers in the order in which they are preferred.
+            core: how many of them.
+            rest: what becomes of the others, see ``schedule.RESTS``.
+
+        Returns:
+            Who was mended.
+        """
+        cluster = self._cluster
+        able = [name for name in order if name not in self.lost]
+        mended, left = able[:core], able[core:]
+        self._mend_links(mended)
+        for name in left:
+            if rest == "stopped" and cluster.is_running(name):
+                cluster.crash(name, silent=False)
+            elif rest == "deaf":
+                for other in mended:
+                    cluster.simulation.network.cut_one_way(other, name)
+        self._mend_servers(mended)
+        self._tell(f"mends {' '.join(mended)}; {' '.join(left) or 'none'} left {rest}")
+        return mended
 
     def repair(self) -> None:
-        """Undo everything that lasts: from now on the cluster must make progress."""
-        cluster = self._cluster
-        simulation = cluster.simulation
-        simulation.faults = NetworkFaults.none()
-        cluster.heal()
-        for disk in cluster.disks.values():
-            disk.repair()
-        for name in cluster.running:
-            cluster.node(name).clock.rate = 1.0
-        cluster.restarts_failed = True
-        cluster.start()
-        self._tell("repairs everything")
+        """Undo everything that lasts, but what is lost: from now on there must be progress."""
+        self._mend_links(self._cluster.names)
+        self._cluster.heal()
+        self._mend_servers([name for name in self._cluster.names if name not in self.lost])
+        self._tell(f"repairs everything{self._losses()}")
 
-    def _tell(self, what: str) -> None:
-        if self._cluster.monitors is not None:
+    def restart(self) -> None:
+        """Crash all servers, and start those again that have not lost what they had."""
+        self._cluster.crash()
+        self._cluster.start(*(name for name in self._cluster.names if name not in self.lost))
+
+    def _losses(self) -> str:
+        return f", but {', '.join(sorted(self.lost))}" if self.lost else ""
+
+    def _mend_links(self, servers: Collection[str]) -> None:
+        simulation = self._cluster.simulation
+        simulation.faults = NetworkFaults.none()
+        simulation.network.unclog()
+        clients = [name for name in simulation.nodes if name not in self._cluster.names]
+        for one, other in combinations((*servers, *clients), 2):
+            simulation.network.heal(one, other)
+
+    def _mend_servers(self, names: Iterable[str]) -> None:
+        cluster = self._cluster
+        for name in names:
+            cluster.disks[name].repair()
+            cluster.supervised.add(name)
+            if cluster.is_running(name):
+                cluster.node(name).clock.rate = 1.0
+            else:
+                cluster.start(name)
+
+    def _tell(self, what: str | None) -> None:
+        if what is not None and self._cluster.monitors is not None:
             self._cluster.monitors.story.tell("a fault", what)
+
+    # Places.
+
+    def _place(self, name: str) -> str | None:
+        return self._cluster.leader() if name == LEADER else name
+
+    def _running(self, fault: Fault) -> str | None:
+        """The server or client that is meant, if it runs."""
+        name = self._place(fault.where[0])
+        node = self._cluster.simulation.nodes.get(name) if name is not None else None
+        return name if node is not None and not node.stopped else None
 
     # Servers.
 
-    def _somebody(self) -> str | None:
-        running = self._cluster.running
-        return self._chance.choice(running) if running else None
-
-    def _crash(self) -> str | None:
-        name = self._somebody()
-        if name is None:
+    def _crash(self, fault: Fault) -> Done | None:
+        running = [name for place in fault.where if (name := self._place(place)) is not None]
+        running = [name for name in running if self._cluster.is_running(name)]
+        if not running:
             return None
-        self._cluster.crash(name)
-        return f"cuts the power of {name}"
+        killed = fault.kind == "kill"
+        if killed:
+            self._cluster.crash(*running, lose_unsynced=False, silent=False)
+        else:
+            self._cluster.crash(*running)
+        machine = fault.numbers["machine"] > 0
+        what = "kills the process of" if killed else "cuts the power of"
+        return f"{what} {' '.join(running)}", lambda: self._restart(running, machine=machine)
 
-    def _crash_leader(self) -> str | None:
-        leader = self._cluster.leader()
-        if leader is None:
-            return None
-        self._cluster.crash(leader)
-        return f"cuts the power of {leader}, which led"
-
-    def _crash_all(self) -> str | None:
-        return f"cuts the power of {', '.join(self._cluster.crash())}"
-
-    def _kill(self) -> str | None:
-        name = self._somebody()
-        if name is None:
-            return None
-        self._cluster.crash(name, lose_unsynced=False, silent=False)
-        return f"kills the process of {name}"
-
-    def _restart(self) -> str | None:
-        down = [name for name in self._cluster.names if not self._cluster.is_running(name)]
+    def _restart(self, names: Sequence[str], *, machine: bool = False) -> str | None:
+        down = [name for name in names if not self._cluster.is_running(name)]
         if not down:
             return None
-        chosen = down if self._chance.random() < 0.5 else [self._chance.choice(down)]
-        for name in chosen:
-            if self._chance.random() < 0.5:
-                self._cluster.disks[name].crash()  # the machine was restarted, too
-        self._cluster.start(*chosen)
-        return f"restarts {', '.join(chosen)}"
+        told = []
+        for name in down:
+            if machine:
+                self._cluster.disks[name].crash()
+            told.append(name if self._start(name) else f"{name}, in vain,")
+        return f"starts {' '.join(told)}"
 
-    def _pause(self) -> str | None:
-        name = self._somebody()
+    def _start(self, name: str) -> bool:
+        """Start a server, if its disk lets it."""
+        try:
+            self._cluster.start(name)
+        except StorageError as error:
+            if not isinstance(error, DiskFailedError) and name not in self.lost:
+                raise
+            return False
+        return True
+
+    def _pause(self, fault: Fault) -> Done | None:
+        name = self._running(fault)
         if name is None:
             return None
-        duration_s = self._chance.uniform(PAUSE_MIN_S, PAUSE_MAX_S)
-        self._cluster.node(name).pause(duration_s)
-        return f"pauses {name} for {duration_s:.2f} s"
+        duration_s = fault.lasts_s
+        assert duration_s is not None, "a pause has its time"
+        self._cluster.simulation.nodes[name].pause(duration_s)
+        if self._pause_client_of is not None and name not in self._cluster.names:
+            self._pause_client_of(name, duration_s)
+        return f"pauses {name} for {duration_s:.2f} s", None
 
-    def _change_clock(self) -> str | None:
-        name = self._somebody()
+    def _crash_client(self, fault: Fault) -> Done | None:
+        name = self._running(fault)
+        if name is None or self._crash_client_of is None or not self._crash_client_of(name):
+            return None
+        return f"crashes {name}, which begins anew", None
+
+    def _change_clock(self, fault: Fault) -> Done | None:
+        name = self._running(fault)
         if name is None:
             return None
-        clock = self._cluster.node(name).clock
-        clock.rate = 1.0 + self._chance.uniform(-CLOCK_DRIFT_MAX, CLOCK_DRIFT_MAX)
-        clock.jump_wall(self._chance.uniform(-WALL_JUMP_MAX_S, WALL_JUMP_MAX_S))
-        return f"lets the clock of {name} run at {clock.rate:.3f}"
+        clock = self._cluster.simulation.nodes[name].clock
+        clock.rate = fault.numbers["rate"]
+        clock.jump_wall(fault.numbers.get("jump_s", 0.0))
+
+        def undo() -> str:
+            clock.rate = 1.0
+            return f"corrects the clock of {name}"
+
+        return f"lets the clock of {name} run at {clock.rate:.3f}", undo
 
     # Disks.
 
-    def _slow_disk(self) -> str | None:
-        name = self._somebody()
+    def _slow_disk(self, fault: Fault) -> Done | None:
+        name = self._running(fault)
         if name is None:
             return None
         disk = self._cluster.disks[name]
-        if self._chance.random() < 0.5:
-            disk.stall(self._chance.uniform(0, STALL_MAX_S))
-            return f"holds up the disk of {name}"
-        disk.latency_factor = self._chance.choice((1.0, 5.0, 50.0))
-        return f"slows the disk of {name} by {disk.latency_factor:g}"
+        if "factor" not in fault.numbers:
+            assert fault.lasts_s is not None, "a disk stalls for a time"
+            disk.stall(fault.lasts_s)
+            return f"holds up the disk of {name} for {fault.lasts_s:.2f} s", None
+        disk.latency_factor = fault.numbers["factor"]
 
-    def _fail_sync(self) -> str | None:
-        name = self._somebody()
+        def undo() -> str:
+            disk.latency_factor = 1.0
+            return f"lets the disk of {name} be fast again"
+
+        return f"slows the disk of {name} by {disk.latency_factor:g}", undo
+
+    def _fail_sync(self, fault: Fault) -> Done | None:
+        name = self._running(fault)
         if name is None:
             return None
         self._cluster.disks[name].fail_next_sync()
-        return f"lets the next sync of {name} fail"
+        return f"lets the next sync of {name} fail", None
+
+    def _fail_writes(self, fault: Fault) -> Done | None:
+        disk = self._cluster.disks[fault.where[0]]
+        disk.write_error = errno.EIO
+        return f"lets all writes of {fault.where[0]} fail", lambda: self._mend_disk(fault.where[0])
+
+    def _fail_reads(self, fault: Fault) -> Done | None:
+        disk = self._cluster.disks[fault.where[0]]
+        disk.read_error = errno.EIO
+        return f"lets all reads of {fault.where[0]} fail", lambda: self._mend_disk(fault.where[0])
+
+    def _fill_disk(self, fault: Fault) -> Done | None:
+        name = fault.where[0]
+        disk = self._cluster.disks[name]
+        room_bytes = int(fault.numbers["room_bytes"])
+        disk.capacity_bytes = disk.used_bytes + room_bytes
+        return f"leaves {room_bytes} bytes on the disk of {name}", lambda: self._mend_disk(name)
+
+    def _mend_disk(self, name: str) -> str:
+        """Repair a disk, and start the server that has stopped because of it."""
+        disk = self._cluster.disks[name]
+        disk.write_error = disk.read_error = disk.capacity_bytes = None
+        restarted = self._restart([name])
+        return f"repairs the disk of {name}" + (f" and {restarted}" if restarted else "")
+
+    # What is lost.
+
+    def _may_lose(self, name: str) -> bool:
+        """Whether a server may lose what it has: the others must have their founding behind them,
+        and be able to go on."""
+        cluster = self._cluster
+        minority = len(cluster.names) - cluster.majority
+        return (
+            name not in self.lost
+            and len(self.lost) < minority
+            and all(
+                ClusterConfiguration.NAME in disk.image()
+                for other, disk in cluster.disks.items()
+                if other not in self.lost
+            )
+        )
+
+    def _flip(self, fault: Fault) -> Done | None:
+        name = fault.where[0]
+        if not self._may_lose(name) or self._damaged not in (None, name):
+            return None
+        numbers = fault.numbers
+        disk = self._cluster.disks[name]
+        damage = find_damage(disk, numbers["file"], numbers["byte"], int(numbers["bit"]))
+        if damage is None:
+            return None
+        damage.flip()
+        self._damaged = name
+        self._cluster.lost.add(name)
+
+        def undo() -> str:
+            damage.flip()
+            self._cluster.lost.discard(name)
+            restarted = self._restart([name])
+            return f"brings {damage.file} of {name} back" + (f", {restarted}" if restarted else "")
+
+        return f"flips a bit of {name} in byte {damage.offset} of {damage.file}", undo
+
+    def _wipe(self, fault: Fault) -> Done | None:
+        name = fault.where[0]
+        if not self._may_lose(name) or self.done["wipe"]:
+            return None
+        self._cluster.lost.add(name)
+        if self._cluster.is_running(name):
+            self._cluster.crash(name)
+        self._cluster.wipe(name)
+        return f"empties the disk of {name}", lambda: self._restart([name])
 
     # Links.
 
-    def _nodes(self) -> list[str]:
-        nodes = self._cluster.simulation.nodes
-        return [name for name, node in nodes.items() if not node.stopped]
-
-    def _partition(self) -> str | None:
-        nodes = self._nodes()
-        self._chance.shuffle(nodes)
-        middle = self._chance.randint(1, len(nodes))
-        groups = [sorted(nodes[:middle]), sorted(nodes[middle:])]
-        self._cluster.partition(*groups)
-        return f"cuts {' '.join(groups[0])} from {' '.join(groups[1]) or 'nobody'}"
-
-    def _isolate_leader(self) -> str | None:
-        leader = self._cluster.leader()
-        if leader is None:
+    def _partition(self, fault: Fault) -> Done | None:
+        places = [[self._place(name) for name in group] for group in fault.groups]
+        if any(name is None for group in places for name in group):
             return None
-        self._cluster.isolate(leader)
-        return f"cuts {leader}, which leads, from the other servers"
+        groups = [[name for name in group if name is not None] for group in places]
+        if fault.groups[0] == (LEADER,):
+            groups[1:] = [[name for name in group if name not in groups[0]] for group in groups[1:]]
+        together = {
+            frozenset(pair) for group in groups for pair in combinations(dict.fromkeys(group), 2)
+        }
+        nodes = list(dict.fromkeys(name for group in groups for name in group))
+        pairs = [
+            (source, target)
+            for one, other in combinations(nodes, 2)
+            if frozenset((one, other)) not in together
+            for source, target in ((one, other), (other, one))
+        ]
+        told = " | ".join(" ".join(group) for group in groups)
+        return f"cuts {told} ({fault.kind})", self._cut(pairs)
 
-    def _cut_one_way(self) -> str | None:
-        nodes = self._nodes()
-        if len(nodes) < 2:
-            return None
-        source, target = self._chance.sample(nodes, 2)
-        self._cluster.simulation.network.cut_one_way(source, target)
-        return f"cuts what goes from {source} to {target}"
+    def _cut_one_way(self, fault: Fault) -> Done | None:
+        source, target = fault.where
+        return f"cuts what goes from {source} to {target}", self._cut([(source, target)])
 
-    def _heal(self) -> str | None:
-        self._cluster.heal()
-        return "heals the network"
+    def _cut(self, pairs: Sequence[tuple[str, str]]) -> Undo:
+        network = self._cluster.simulation.network
+        for source, target in pairs:
+            self._cuts[source, target] += 1
+            network.cut_one_way(source, target)
 
-    def _change_network(self) -> str | None:
-        faults = NetworkFaults.random(self._chance)
-        if not self.doubles:
-            faults = replace(faults, duplicate=0.0)
-        self._cluster.simulation.faults = faults
-        return f"changes the network: {faults}"
+        def undo() -> str:
+            self._cuts.subtract(pairs)
+            for source, target in pairs:
+                if self._cuts[source, target] == 0:
+                    network.heal_one_way(source, target)
+            return "undoes a cut"
 
-    def _reset(self) -> str | None:
-        nodes = self._nodes()
-        if len(nodes) < 2:
-            return None
-        source, target = self._chance.sample(nodes, 2)
+        return undo
+
+    def _change_network(self, fault: Fault) -> Done | None:
+        simulation = self._cluster.simulation
+        faults = simulation.faults = NetworkFaults(**fault.numbers)
+
+        def undo() -> str | None:
+            if simulation.faults is not faults:
+                return None
+            simulation.faults = NetworkFaults.none()
+            return "mends the network"
+
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in fault.numbers.items())
+        return f"changes the network: {rates}", undo
+
+    def _reset(self, fault: Fault) -> Done | None:
+        source, target = fault.where
         self._cluster.simulation.network.reset(source, target)
-        return f"resets the connections between {source} and {target}"
+        return f"resets the connections between {source} and {target}", None
+
+    def _clog(self, fault: Fault) -> Done | None:
+        source, target = fault.where
+        network, numbers = self._cluster.simulation.network, fault.numbers
+        network.clog(source, target, numbers["bytes_per_s"], numbers["waiting_bytes"])
+
+        def undo() -> str:
+            network.unclog(source, target)
+            return f"unclogs the link from {source} to {target}"
+
+        return f"clogs the link from {source} to {target}", undo

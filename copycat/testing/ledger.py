@@ -7,6 +7,7 @@ change and no more (dissertation §3.2, figure 3.2).
 from typing import NamedTuple
 
 from copycat.storage.batch import Batch
+from copycat.testing import rules
 from copycat.testing.violation import Story
 from copycat.types import Index, Term
 
@@ -17,6 +18,7 @@ class Place(NamedTuple):
     base_index: Index
     last_index: Index
     term: Term
+    log_time_us: int
 
 
 class Committed(NamedTuple):
@@ -48,16 +50,34 @@ class Ledger:
         known = self._seen.setdefault(key, (batch.record, before))
         if known[0] != batch.record or known[1] != before:
             raise self._story.violated(
-                "Log Matching: logs that have a batch of one index and term are the same up to"
-                " there (§3.5)",
+                rules.LOG_MATCHING,
                 f"{who} has {batch!r} after {_told(before)}, and another server had another batch"
                 f" there after {_told(known[1])}",
+                index=batch.base_index,
             )
-        return Place(batch.base_index, batch.last_index, batch.term)
+        if before is not None and batch.log_time_us < before.log_time_us:
+            raise self._story.violated(
+                rules.LOG_TIME,
+                f"{who} has {batch!r} of {batch.log_time_us / 1e6:.6f} s after {_told(before)} of"
+                f" {before.log_time_us / 1e6:.6f} s",
+                index=batch.base_index,
+            )
+        return Place(batch.base_index, batch.last_index, batch.term, batch.log_time_us)
 
-    def record(self, place: Place) -> bytes:
-        """The bytes of a batch that was entered."""
-        return self._seen[place.base_index, place.term][0]
+    def batch(self, place: Place) -> Batch:
+        """A batch that was entered, as it was then."""
+        return Batch.decode(self._seen[place.base_index, place.term][0])
+
+    def check_record(self, who: str, batch: Batch) -> None:
+        """A server reads a batch that was entered: its bytes are still the same."""
+        known = self._seen.get((batch.base_index, batch.term))
+        if known is not None and known[0] != batch.record:
+            raise self._story.violated(
+                rules.LOG_UNCHANGED,
+                f"{who} has {batch!r}, and other bytes than there were",
+                who=(who,),
+                index=batch.base_index,
+            )
 
     def commit(self, who: str, ordinal: int, place: Place, term: Term) -> None:
         """A server says that this batch, the one after ``ordinal`` others, is committed."""
@@ -67,10 +87,10 @@ class Ledger:
         known = self.committed[ordinal]
         if known.place != place:
             raise self._story.violated(
-                "State Machine Safety: no two servers commit different batches at one index"
-                " (§3.6.3)",
+                rules.SAME_COMMITTED,
                 f"{who} commits {_told(place)} in term {term}, and {known.by} committed"
                 f" {_told(known.place)} in term {known.in_term}",
+                index=place.base_index,
             )
 
     def check_leader(self, who: str, term: Term, log: list[Place]) -> None:
@@ -80,10 +100,10 @@ class Ledger:
             if known.in_term < term:
                 if ordinal >= len(log) or log[ordinal] != known.place:
                     raise self._story.violated(
-                        "Leader Completeness: what was committed in an earlier term is in the log"
-                        " of every leader (§3.6.3)",
+                        rules.LEADER_COMPLETENESS,
                         f"{who} leads in term {term} without {_told(known.place)}, which"
                         f" {known.by} committed in term {known.in_term}",
+                        index=known.place.base_index,
                     )
                 return
 

@@ -1,48 +1,30 @@
-"""Limits as small as they may be, so that short stories reach what lies behind them."""
+"""Limits as small as they may be, and wake-ups as late, so that short stories reach what is rare.
+
+Everything here is legal: it only makes the code take the branches that it takes once a year.
+"""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
-from copycat.server import applier, reads, replicator, window
+from copycat.actors.simulation import Simulation
+from copycat.client import commands, event_order, queries
+from copycat.server import applier, reads, replicator, session, window
 from copycat.server.roles import leader
-from copycat.storage import log
+from copycat.storage import log, segment
+from copycat.testing import cluster
 
 
-@contextmanager
-def small_limits(chance: random.Random) -> Iterator[list[str]]:
-    """Make some limits of servers small while this lasts, each with probability 1/2.
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A number of the code, and the small values that it is given."""
 
-    With them goes the index at which a leader begins to send to a follower it knows nothing of.
-
-    Yields:
-        The names of those that are.
-    """
-    made = []
-    with ExitStack() as patches:
-
-        def limit(owner: object, name: str, value: float) -> None:
-            if chance.random() < 0.5:
-                made.append(name)
-                patches.enter_context(patch.object(owner, name, value))
-
-        limit(applier, "SLICE_S", -1.0)  # one batch a turn
-        limit(reads, "GROUPS_MAX", 4)
-        limit(replicator, "REQUEST_BYTES_MAX", chance.choice((1, 500, 5_000)))
-        limit(replicator, "REQUESTS_IN_FLIGHT_MAX", chance.choice((1, 2, 4)))
-        limit(window, "WAITING_PER_SESSION_MAX", 2)
-        limit(leader, "EARLY_MAX", 2)
-        limit(leader, "OPEN_BYTES_MAX", 2_000)
-        if chance.random() < 0.5:
-            made.append("cache_bytes")
-            defaults = log.Log.__init__.__kwdefaults__
-            assert defaults is not None, "the log has a cache"
-            patches.enter_context(patch.dict(defaults, cache_bytes=2_000))
-        if chance.random() < 0.5:
-            made.append("next_index")
-            patches.enter_context(patch.object(replicator.Replicator, "_probe_again", _begin_low))
-        yield made
+    owner: Any
+    attribute: str
+    values: tuple[float, ...]
 
 
 _probe_again = replicator.Replicator._probe_again
@@ -52,3 +34,51 @@ def _begin_low(one: replicator.Replicator) -> None:
     """A leader may begin to send anywhere; followers must bear what they have already."""
     _probe_again(one)
     one._next_index = one._following.match_index + 1
+
+
+LIMITS: Mapping[str, Limit] = {
+    "apply_slice_s": Limit(applier, "SLICE_S", (-1.0,)),  # one batch a turn
+    "read_groups": Limit(reads, "GROUPS_MAX", (4,)),
+    "request_bytes": Limit(replicator, "REQUEST_BYTES_MAX", (1, 500, 5_000)),
+    "requests_in_flight": Limit(replicator, "REQUESTS_IN_FLIGHT_MAX", (1, 2, 4)),
+    "bytes_in_flight": Limit(replicator, "BYTES_IN_FLIGHT_MAX", (1, 2_000)),
+    "waiting_per_session": Limit(window, "WAITING_PER_SESSION_MAX", (2,)),
+    "forgotten_sessions": Limit(window, "FORGOTTEN_MAX", (1,)),
+    "early_requests": Limit(leader, "EARLY_MAX", (2,)),
+    "open_bytes": Limit(leader, "OPEN_BYTES_MAX", (2_000,)),
+    "replayed_bytes": Limit(session, "REPLAY_BYTES_MAX", (1, 500)),
+    "segment_bytes": Limit(cluster, "SEGMENT_BYTES", (4_096, 16_384)),
+    "pending_bytes": Limit(segment, "_PENDING_BYTES_MAX", (0, 500)),  # written at once
+    "readers": Limit(log, "_READERS_MAX", (1,)),
+    "cache_bytes": Limit(log.Log.__init__.__kwdefaults__, "cache_bytes", (0, 2_000)),
+    "commands_in_flight": Limit(commands, "BATCHES_IN_FLIGHT_MAX", (1, 2)),
+    "queries_in_flight": Limit(queries, "BATCHES_IN_FLIGHT_MAX", (1,)),
+    "unacknowledged_messages": Limit(event_order, "MANY_MESSAGES", (1, 3)),
+    "next_index": Limit(replicator.Replicator, "_probe_again", (1,)),  # at the lowest, always
+    "late_wake_ups_s": Limit(Simulation, "wake_ups_late_s", (0.005, 0.05)),
+}
+"""What can be made small, by name."""
+
+
+def draw_limits(chance: random.Random) -> dict[str, float]:
+    """Draw the limits of a world: each is small with the same probability, drawn as well."""
+    likely = chance.choice((0.0, 0.25, 0.5))
+    return {
+        name: chance.choice(limit.values)
+        for name, limit in LIMITS.items()
+        if chance.random() < likely
+    }
+
+
+@contextmanager
+def small_limits(values: Mapping[str, float]) -> Iterator[None]:
+    """Give limits these values while this lasts."""
+    with ExitStack() as patches:
+        for name, value in values.items():
+            limit = LIMITS[name]
+            new: object = _begin_low if name == "next_index" else value
+            if isinstance(limit.owner, dict):
+                patches.enter_context(patch.dict(limit.owner, {limit.attribute: new}))
+            else:
+                patches.enter_context(patch.object(limit.owner, limit.attribute, new))
+        yield

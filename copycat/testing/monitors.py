@@ -1,19 +1,23 @@
 """Monitors: they look at all servers after every event and raise when a rule is broken.
 
 Here are the rules of elections, ballots, logs and commitment; those of what is applied are in
-``applied``. A look costs as much as what has changed; every ``FULL_CHECK_EVENTS`` events
-everything is compared from the beginning.
+``applied``, those of what clients are told in ``told``. A look costs as much as what has changed,
+and a server changes in its turns only; every ``FULL_CHECK_EVENTS`` events everything is compared
+from the beginning.
 """
 
 from typing import TYPE_CHECKING
 
+from copycat.client.asynchronous import AsyncClient
 from copycat.server.peers import Following
 from copycat.server.roles.leader import Leader
 from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
+from copycat.testing import rules
 from copycat.testing.applied import Applied
 from copycat.testing.ledger import Ledger, Place
-from copycat.testing.violation import Story
+from copycat.testing.told import Told
+from copycat.testing.violation import Story, told_batch
 from copycat.types import Index, Term
 
 if TYPE_CHECKING:
@@ -46,11 +50,12 @@ class Watched:
         self.ballot: tuple[Term, int] = (0, 0)
         self.votes: dict[Term, int] = {}
         self.stopped = True
+        self.is_wiped = False
         self.begin_life()
 
     def begin_life(self) -> None:
         """Forget what a server may forget when it stops."""
-        self.seen: tuple[object, ...] = ()
+        self.turns = -1  # of its node, when it was looked at last
         self.role: object = None
         self.leads_in: Term = 0  # 0: does not lead
         self.following: list[tuple[str, Following, Index]] = []
@@ -74,25 +79,33 @@ class Monitors:
         story: what they have seen; others may add what they do to the servers.
         ledger: every batch there ever was.
         applied: the monitors of what is applied.
+        told: the monitors of what clients are told.
         leaders: who led in each term: name and incarnation.
         checks: how many events have been looked at.
     """
 
     def __init__(self, cluster: "SimulatedCluster") -> None:
-        self.story = Story(cluster.simulation)
+        self.story = Story(cluster.simulation, cluster.names)
+        self.story.survey = self._survey
         self.ledger = Ledger(self.story)
         self.applied = Applied(self.story, self.ledger)
+        self.told = Told(self.story, self.applied, cluster.simulation.fail)
         self.leaders: dict[Term, tuple[str, int]] = {}
         self.checks = 0
         self._cluster = cluster
         self._watched = {name: Watched(name) for name in cluster.peers}
         self._running: list[Watched] = []
-        self._names: dict[int, str] = {}  # by server id
         cluster.simulation.after_event.append(self.look)
 
     def started(self, name: str) -> None:
-        """A server has begun a new life: what it has found on its disk is compared."""
+        """A server has begun a new life: what it has found on its disk is compared.
+
+        One that was wiped is another server by the same name, and takes no part: nothing that it
+        says counts as said by the one there was.
+        """
         watched = self._watched[name]
+        if watched.is_wiped:
+            return
         if not watched.stopped:
             self._stopped(watched)
         node = watched.node = self._cluster.node(name)
@@ -108,10 +121,11 @@ class Monitors:
         self._look_at(watched, server)
 
     def wiped(self, name: str) -> None:
-        """A server has been given an empty disk: it is another one by the same name."""
+        """A server has been given an empty disk. What it had said before has been said: those who
+        have heard it count on it."""
         if not self._watched[name].stopped:
             self._stopped(self._watched[name])
-        self._watched[name] = Watched(name)
+        self._watched[name].is_wiped = True
 
     def _check_recovered(self, watched: Watched, server: "Server") -> None:
         log, ballot = server.log, server.ballot
@@ -120,19 +134,21 @@ class Monitors:
             place = lost[-1]
             if log.last_index < place.last_index or log.term_at(place.last_index) != place.term:
                 raise self.story.violated(
-                    "Durability: what a server's log has reported as synced survives every crash"
-                    " (§3.8)",
+                    rules.DURABLE_LOG,
                     f"{watched.name} had synced {place.last_index} of term {place.term} and now"
                     f" ends with {log.last_index} of term {log.last_term}",
+                    who=(watched.name,),
+                    index=place.base_index,
                 )
         term, vote = watched.ballot
         if (ballot.term, ballot.voted_for) < (term, vote) or (
             ballot.term == term and vote and ballot.voted_for != vote
         ):
             raise self.story.violated(
-                "Durability: a server remembers its term and its vote (§3.8)",
+                rules.DURABLE_BALLOT,
                 f"{watched.name} had term {term} with the vote {self._name(vote)} and now has term"
                 f" {ballot.term} with the vote {self._name(ballot.voted_for)}",
+                who=(watched.name,),
             )
 
     def _stopped(self, watched: Watched) -> None:
@@ -147,23 +163,18 @@ class Monitors:
     # After every event.
 
     def look(self) -> None:
-        """Look at every running server."""
+        """Look at every running server that has had a turn."""
         self.checks += 1
         for watched in self._running:
-            if watched.node.stopped:
+            node = watched.node
+            if node.stopped:
                 self._stopped(watched)
                 return self.look()
-            server = watched.server
-            ballot, log = server.ballot, server.log
-            seen = (
-                server.role, ballot.written, ballot.durable, log.written, log.synced_index,
-                server.commit_index,
-            )  # fmt: skip
-            if seen != watched.seen:
-                self._look_at(watched, server)
-                watched.seen = seen
-            if watched.leads_in:
-                self._look_at_followers(watched)
+            if node.turns != watched.turns:
+                watched.turns = node.turns
+                self._look_at(watched, watched.server)
+                if watched.leads_in:
+                    self._look_at_followers(watched)
         if self.checks % FULL_CHECK_EVENTS == 0:
             self.check_all()
         return None
@@ -183,6 +194,14 @@ class Monitors:
             self._look_at_role(watched, server)
         if server.commit_index != watched.commit_index:
             self._look_at_commit(watched, server)
+        if server.progress.applied_index > watched.commit_index:
+            raise self.story.violated(
+                rules.SAME_APPLIED,
+                f"{watched.name} has applied {server.progress.applied_index} and committed"
+                f" {watched.commit_index}",
+                who=(watched.name,),
+                index=server.progress.applied_index,
+            )
 
     # Elections.
 
@@ -191,10 +210,11 @@ class Monitors:
             ballot.term == watched.term and watched.vote and ballot.voted_for != watched.vote
         ):
             raise self.story.violated(
-                "Ballot: the term never falls, and in one term there is one vote (§3.4)",
+                rules.BALLOT,
                 f"{watched.name} goes from term {watched.term} with the vote"
                 f" {self._name(watched.vote)} to term {ballot.term} with the vote"
                 f" {self._name(ballot.voted_for)}",
+                who=(watched.name,),
             )
         watched.term, watched.vote = ballot.term, ballot.voted_for
         whom = f", votes {self._name(ballot.voted_for)}" if ballot.voted_for else ""
@@ -202,17 +222,17 @@ class Monitors:
 
     def _look_at_disk(self, watched: Watched, ballot: Ballot) -> None:
         watched.ballot_durable = ballot.durable
-        try:
-            found = Ballot(self._cluster.disks[watched.name])
-        except StorageError:
-            return  # the disk has a fault just now
+        disk = watched.node.disk
+        with disk.without_errors():
+            found = Ballot(disk)
         term, vote = found.term, found.voted_for
         before = watched.votes.get(term, 0)
         if term < watched.ballot[0] or (before and vote != before):
             raise self.story.violated(
-                "Ballot: on the disk, too, the term never falls and a vote is never changed (§3.8)",
+                rules.DURABLE_BALLOT,
                 f"the disk of {watched.name} has term {term} with the vote {self._name(vote)}, and"
                 f" had term {watched.ballot[0]} with the vote {self._name(watched.ballot[1])}",
+                who=(watched.name,),
             )
         watched.ballot = (term, vote)
         watched.votes[term] = vote
@@ -228,9 +248,10 @@ class Monitors:
         known = self.leaders.setdefault(term, (watched.name, watched.node.incarnation))
         if known != (watched.name, watched.node.incarnation):
             raise self.story.violated(
-                "Election Safety: a term has at most one leader (§3.4)",
+                rules.ELECTION_SAFETY,
                 f"{watched.name} leads in term {term}, and so did {known[0]} in its life"
                 f" {known[1]}",
+                who=(watched.name, known[0]),
             )
         self._check_votes(watched, term)
         self.ledger.check_leader(watched.name, term, watched.log)
@@ -249,7 +270,7 @@ class Monitors:
         ]
         if len(voters) < self._cluster.majority:
             raise self.story.violated(
-                "Votes: a leader has the durable votes of a majority (§3.4, §3.8)",
+                rules.VOTES,
                 f"{watched.name} leads in term {term} with the votes of"
                 f" {', '.join(voters) or 'nobody'} on their disks",
             )
@@ -272,7 +293,13 @@ class Monitors:
         if len(known) < before:
             self._truncated(watched, before - len(known))
         while watched.last_index < log.last_index:
-            batch = log.batch_at(watched.last_index + 1)
+            try:
+                with watched.node.disk.without_errors():
+                    batch = log.batch_at(watched.last_index + 1)
+            except StorageError:
+                if watched.node.stopped:
+                    return  # it has failed before what it appended was written, or sent
+                raise
             known.append(self.ledger.enter(watched.name, batch, known[-1] if known else None))
 
     def _truncated(self, watched: Watched, count: int) -> None:
@@ -282,24 +309,30 @@ class Monitors:
         watched.synced_index = min(watched.synced_index, watched.last_index)
         if watched.leads_in:
             raise self.story.violated(
-                "Leader Append-Only: a leader never drops or changes what is in its log (§3.5)",
+                rules.APPEND_ONLY,
                 f"{watched.name}, which leads in term {watched.leads_in}, has dropped {count}"
                 f" batches after {watched.last_index}",
+                who=(watched.name,),
+                index=watched.last_index + 1,
             )
         if watched.last_index < watched.commit_index:
             raise self.story.violated(
-                "Commitment: what a server knows to be committed stays in its log (§3.6)",
+                rules.COMMITTED_STAYS,
                 f"{watched.name} had committed {watched.commit_index} and has dropped all after"
                 f" {watched.last_index}",
+                who=(watched.name,),
+                index=watched.last_index + 1,
             )
 
     def _look_at_commit(self, watched: Watched, server: "Server") -> None:
         index, term = server.commit_index, server.ballot.term
         if not watched.commit_index < index <= watched.last_index:
             raise self.story.violated(
-                "Commitment: the commit index grows, and stays within the log",
+                rules.COMMIT_GROWS,
                 f"{watched.name} goes from commit index {watched.commit_index} to {index}; its log"
                 f" ends with {watched.last_index}",
+                who=(watched.name,),
+                index=index,
             )
         watched.commit_index = index
         self.story.tell_commit(watched.name, index)
@@ -315,9 +348,11 @@ class Monitors:
         term = watched.server.log.term_at(index)
         if term != watched.leads_in:
             raise self.story.violated(
-                "Commitment: a leader counts copies only of entries of its own term (§3.6.2)",
+                rules.COMMIT_OWN_TERM,
                 f"{watched.name} leads in term {watched.leads_in} and commits {index} of term"
                 f" {term}",
+                who=(watched.name,),
+                index=index,
             )
         holders = [
             other.name
@@ -326,9 +361,11 @@ class Monitors:
         ]
         if len(holders) < self._cluster.majority:
             raise self.story.violated(
-                "Commitment: what a leader commits is durable on a majority (§3.8, §10.2.1)",
+                rules.COMMIT_DURABLE,
                 f"{watched.name} leads in term {term} and commits {index}, which is on the disks of"
                 f" {', '.join(holders) or 'nobody'}",
+                who=(watched.name,),
+                index=index,
             )
 
     def _look_at_followers(self, watched: Watched) -> None:
@@ -343,36 +380,77 @@ class Monitors:
             has_it = other.synced_index >= index and found == term
             if index < matched or (not has_it and other.term <= watched.leads_in):
                 raise self.story.violated(
-                    "Replication: the match index grows, and what it says is durable there (§3.5)",
+                    rules.REPLICATION,
                     f"{watched.name} leads in term {watched.leads_in} and moves the match index of"
                     f" {name} from {matched} to {index} of term {term}; {name} has term {found}"
                     f" there, and has synced {other.synced_index}",
+                    who=(watched.name, name),
+                    index=index,
                 )
 
     # Everything.
 
     def check_all(self) -> None:
-        """Compare everything from the beginning."""
+        """Compare everything from the beginning.
+
+        The disk is left alone: it may have a fault that its server is to find. What a server reads
+        from there is compared when it uses it.
+        """
         for watched in self._running:
-            server = watched.server
-            server.log.check()
+            log = watched.server.log
+            log.check()
             for place in watched.log:
-                if server.log.batch_at(place.base_index).record != self.ledger.record(place):
+                end = place.last_index
+                if (log.base_of(end), log.term_at(end)) != (place.base_index, place.term):
                     raise self.story.violated(
-                        "Log Matching: what is in a log never changes (§3.5)",
-                        f"{watched.name} has other bytes than before at {place.base_index}",
+                        rules.LOG_UNCHANGED,
+                        f"{watched.name} has another batch than before at {place.base_index}",
+                        who=(watched.name,),
+                        index=place.base_index,
                     )
+            for batch in log._cached.values():
+                self.ledger.check_record(watched.name, batch)
             if watched.leads_in:
                 self.ledger.check_leader(watched.name, watched.leads_in, watched.log)
         self.applied.check_all()
 
+    # Clients, and people.
+
+    def watch(self, client: AsyncClient) -> None:
+        """Watch what a client is told from now on; it has just connected."""
+        self.told.watch(client)
+
+    def _survey(self, index: Index | None) -> list[str]:
+        """All servers in a line each, and what they have at an index in one more."""
+        lines = []
+        for watched in self._watched.values():
+            log = f"log to {watched.last_index}, {watched.synced_index} synced"
+            if watched.stopped:
+                lines.append(f"{watched.name} is stopped; {log}")
+            else:
+                applied = self.applied.index_of(watched.name)
+                lines.append(
+                    f"{watched.name} is {watched.server.role_title} in term {watched.term}; {log},"
+                    f" {watched.commit_index} committed, {applied} applied"
+                )
+            if index is not None:
+                lines.append(f"    at {index}: {self._told_entry(watched, index)}")
+        return lines
+
+    def _told_entry(self, watched: Watched, index: Index) -> str:
+        for place in watched.log:
+            if place.base_index <= index <= place.last_index:
+                return told_batch(self.ledger.batch(place))
+        return "nothing"
+
     def _name(self, server_id: int) -> str:
         if server_id == 0:
             return "of nobody"
-        if server_id not in self._names:
+        names = self.story.names
+        if server_id not in names:
             for watched in self._running:
-                self._names[watched.server.identity.server_id] = watched.name
-        return f"for {self._names.get(server_id, f'{server_id:016x}')}"
+                names[watched.server.identity.server_id] = watched.name
+        return f"for {names.get(server_id, f'{server_id:016x}')}"
 
 
 def _term_at(log: list[Place], index: Index) -> Term:

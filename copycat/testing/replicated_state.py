@@ -1,11 +1,13 @@
-"""Replicated state as text: equal on two servers exactly when their state is equal.
+"""Replicated state as bytes: equal on two servers exactly when their state is equal.
 
 All of a state machine's fields count, and the order of its dictionaries too, since a machine may
-go through them. Text is compared by digest, and can be shown to a person when digests differ.
+go through them. Each session and each resource is a part of its own, so that what has not changed
+need not be looked at. Parts can be shown to a person when they differ.
 """
 
 import difflib
-import hashlib
+import marshal
+from collections.abc import Iterable
 from typing import Any
 
 from copycat.actors import NodeAddress
@@ -14,8 +16,19 @@ from copycat.server.applier import Applier
 from copycat.server.resource import Resource
 from copycat.server.session import Session
 
-_PLAIN = (int, float, str, bytes, bool, type(None))
+Part = bytes
+"""A piece of state, as ``marshal`` writes it: quickly, and by its content alone."""
+
 DIFFERENCES_TOLD = 10
+LINE_CHARACTERS_TOLD = 1_000
+
+# Later versions of the format tell objects that are shared from equal ones.
+_FORMAT_VERSION = 0
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_LOCAL = ("_myRef", "environment", "address", "step")
+"""Fields of an actor that say where it lives."""
+
+_slots: dict[type, tuple[str, ...]] = {}
 
 
 def children_of(applier: Applier) -> dict[NodeAddress, Cell]:
@@ -24,77 +37,85 @@ def children_of(applier: Applier) -> dict[NodeAddress, Cell]:
     return cell.children
 
 
-def sessions_of(applier: Applier) -> dict[int, Session]:
-    """The open sessions on one server, by id."""
+def parts_of(applier: Applier) -> list[Part]:
+    """All replicated state of one server."""
     children = children_of(applier)
-    return {session: children[at].actor for session, at in applier._sessions.items()}
+    actors = (*applier._sessions.values(), *applier._router.resources.values())
+    progress, due = applier._progress, applier._due
+    whole = {
+        "sequences": progress.sequences,
+        "resources": progress.resources,
+        "nonces": applier._nonces,
+        "expiries": due._sessions,
+        "timers": due._timers,
+    }
+    return [_dumped(whole), *[part_of(children[at].actor) for at in actors]]
 
 
-def resources_of(applier: Applier) -> dict[int, Resource]:
-    """The resources on one server, by id."""
-    children = children_of(applier)
-    return {resource: children[at].actor for resource, at in applier._router.resources.items()}
+def counts_of(applier: Applier) -> Part:
+    """How many sessions, resources and timers there are on one server."""
+    sessions, resources = len(applier._sessions), len(applier._router.resources)
+    return _dumped((sessions, resources, len(applier._due._timers)))
+
+
+def part_of(actor: Session | Resource) -> Part:
+    """All replicated state of one session or resource."""
+    if type(actor) is Session:
+        fields = vars(actor).copy()
+        for name in _LOCAL:
+            del fields[name]
+        return _dumped(fields)
+    assert type(actor) is Resource, "an Applier steps sessions and resources"
+    timers, drawn = actor.timers, actor._timers_drawn
+    return _dumped((actor.resource, actor.kind, _fields(actor.machine), timers, drawn))
 
 
 def text_of(applier: Applier) -> str:
-    """All replicated state of one server, a line for each session and resource."""
+    """All replicated state of one server, a line for each part."""
+    return _told(parts_of(applier))
+
+
+def difference(mine: Iterable[Part], theirs: Iterable[Part]) -> str:
+    """The parts that differ, a line for each."""
     lines = [
-        f"sequences {applier._progress.sequences!r}",
-        f"resources {applier._progress.resources!r}",
-        f"nonces {applier._nonces!r}",
-        f"expiries {applier._due._sessions!r}",
-    ]
-    for number, session in sessions_of(applier).items():
-        lines.append(f"session {number} {_plain(vars(session))!r}")
-    for number, resource in resources_of(applier).items():
-        timers = {timer: _plain(_fields(planned)) for timer, planned in resource.timers.items()}
-        machine = _plain(vars(resource.machine))
-        lines.append(
-            f"resource {number} {resource.kind} {machine!r}"
-            f" timers {timers!r} of {resource._timers_drawn}"
-        )
-    return "\n".join(lines)
-
-
-def digest_of(text: str) -> bytes:
-    """Sixteen bytes that stand for the text."""
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def difference(mine: str, theirs: str) -> str:
-    """The lines in which two texts differ."""
-    lines = [
-        line
-        for line in difflib.ndiff(theirs.splitlines(), mine.splitlines())
+        line[:LINE_CHARACTERS_TOLD]
+        for line in difflib.ndiff(_told(theirs).splitlines(), _told(mine).splitlines())
         if not line.startswith("  ")
     ]
     return "\n".join(lines[:DIFFERENCES_TOLD])
 
 
+def _told(parts: Iterable[Part]) -> str:
+    return "\n".join(repr(marshal.loads(part)) for part in parts)  # noqa: S302 - our own parts
+
+
+def _dumped(value: Any) -> Part:
+    try:
+        return marshal.dumps(value, _FORMAT_VERSION)
+    except ValueError:  # there is something in it that is not plain
+        return marshal.dumps(_plain(value), _FORMAT_VERSION)
+
+
 def _fields(value: Any) -> dict[str, Any]:
-    slots = [
-        name
-        for owner in reversed(type(value).__mro__)
-        for name in getattr(owner, "__slots__", ())
-        if hasattr(value, name)
-    ]
-    return {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+    names = _slots.get(type(value))
+    if names is None:
+        owners = reversed(type(value).__mro__)
+        slots = [name for owner in owners for name in getattr(owner, "__slots__", ())]
+        names = _slots[type(value)] = tuple(slots)
+    found = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return found | getattr(value, "__dict__", {})
 
 
 def _plain(value: Any) -> Any:
-    """A value whose ``repr`` depends on nothing but its content."""
+    """A value made of plain ones, which is equal for equal content."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items() if key not in _LOCAL}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
         return ["set", *sorted(repr(_plain(item)) for item in value)]
     if isinstance(value, tuple):
         return tuple([_plain(item) for item in value])
     if hasattr(value, "__iter__"):
-        return [type(value).__name__, *(_plain(item) for item in value)]
+        return [type(value).__name__, *[_plain(item) for item in value]]
     return (type(value).__name__, _plain(_fields(value)))
-
-
-_LOCAL = frozenset({"_myRef", "environment", "address"})
-"""Fields of an actor that say where it lives."""

@@ -18,6 +18,7 @@ from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
 from copycat.machine import Catalog, StateMachine
 from copycat.testing.cluster import CATALOG, SimulatedCluster
+from copycat.testing.drawing import draw_faults
 from copycat.testing.faults import FaultDriver
 
 P = ParamSpec("P")
@@ -107,7 +108,8 @@ def simulated(
         servers: of the cluster.
         catalog: state machines of the program's own by the name of their type; those of Copycat are
             there in any case.
-        faults: kinds of faults, of ``FaultDriver``; None: some, by the seed.
+        faults: kinds of faults, of ``fault.KINDS``; None: some for servers, disks and links, by
+            the seed.
         harm_s: how long things break, in virtual seconds.
         timeout_s: after how many virtual seconds a program that has not ended has failed.
 
@@ -123,7 +125,10 @@ def simulated(
         def run_world(seed: int, *args: P.args, **kwargs: P.kwargs) -> None:
             with _without_server_logs(), Simulation(seed) as simulation:
                 cluster = SimulatedCluster(simulation, servers=servers, catalog=types)
-                driver = FaultDriver(cluster, simulation.random_for("faults"), faults)
+                chance = simulation.random_for("faults")
+                driver = FaultDriver(
+                    cluster, draw_faults(chance, cluster.names, (), harm_s, faults)
+                )
                 world = World(seed, cluster)
                 cluster.start()
                 try:

@@ -7,9 +7,11 @@ held to that. Of counter, map and lock they keep histories, which have to be lin
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from math import inf
-from typing import Any, cast
+from string import digits
+from typing import Any, TypeVar, cast
 
 from copycat.actors.codec import decode
 from copycat.client.asynchronous import AsyncClient
@@ -28,6 +30,10 @@ from copycat.testing.models import CounterModel, LockModel, Model
 from copycat.testing.monitors import Monitors
 from copycat.testing.witness import check_by_index, watch
 
+T = TypeVar("T")
+
+VISITOR = "visitor"
+AWAKENING_S = 0.01  # in which a client that was paused learns what it has lost
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
 PIPELINE_MAX = 8
@@ -51,16 +57,25 @@ class Workload:
         not_applied: how many were refused.
         grants: how often a lock was granted.
         heard: how many events have come.
+        client_crashes: how many clients were crashed by faults.
     """
 
     def __init__(
-        self, cluster: SimulatedCluster, chance: random.Random, *, refusals_hold: bool = True
+        self,
+        cluster: SimulatedCluster,
+        chance: random.Random,
+        *,
+        clients: Sequence[str],
+        rounds: int | None = None,
+        refusals_hold: bool = True,
     ) -> None:
         """Plan the work.
 
         Args:
             cluster: with monitors, to which the clients report.
             chance: decides what they do.
+            clients: by name, which says what each does; see ``schedule.CLIENTS``.
+            rounds: how many rounds each works at most; None: until it is told to stop.
             refusals_hold: False when the network doubles messages. Then no call has a deadline,
                 and what is refused may have happened.
         """
@@ -69,6 +84,8 @@ class Workload:
         self.monitors: Monitors = cluster.monitors
         self.chance = chance
         self.refusals_hold = refusals_hold
+        self.clients = tuple(clients)
+        self.rounds = rounds
         self.hits = self._new_history()
         self.users = self._new_history()
         self.nightly = self._new_history()
@@ -77,7 +94,19 @@ class Workload:
         self.grants = 0
         self.heard = 0
         self.stopping = False
-        self._holders: dict[str, AsyncLockGrant] = {}
+        self.client_crashes = 0
+        self._roles = {
+            "count": self._count,
+            "read": self._read,
+            "write": self._write,
+            "lock": self._lock,
+            "publish": self._publish,
+        }
+        self._lives: dict[str, asyncio.Task[None]] = {}  # of clients, by name
+        self._calls: dict[str, list[asyncio.Task[Any]]] = {}  # that they made last
+        self._worked: Counter[str] = Counter()  # rounds, by client
+        self._awake_s: dict[str, float] = {}  # until when a client that was paused is excused
+        self._holders: dict[str, tuple[str, AsyncLockGrant]] = {}
         self._requests = 0  # for the lock
         self._numbers = 0  # written to the map
         self._versions: dict[str, int] = {}  # of keys of the map, as they were last seen
@@ -105,21 +134,49 @@ class Workload:
             until: does harm meanwhile, and repairs.
             end_s: how long the last calls may take after that.
         """
-        roles = [
-            self._count, self._count, self._read, self._write, self._write, self._lock,
-            self._lock, self._publish,
-        ]  # fmt: skip
-        tasks = [
-            asyncio.create_task(self._live(role, place), name=f"{role.__name__[1:]} {place}")
-            for place, role in enumerate(roles)
-        ]
-        tasks.append(asyncio.create_task(self._come_and_go(), name="visitors"))
+        for name in self.clients:
+            self._begin_life(name)
         await until()
         self.stopping = True
         limit = asyncio.get_running_loop().call_later(end_s, self._too_late, end_s)
-        for task in tasks:
-            await task
+        for life in self._lives.values():
+            await life
         limit.cancel()
+
+    def _begin_life(self, name: str) -> None:
+        life = self._come_and_go(name) if name == VISITOR else self._live(name)
+        self._lives[name] = asyncio.create_task(life, name=name)
+
+    def crash(self, name: str) -> bool:
+        """A client dies where it is, and begins anew; False when it has come to its end before."""
+        if self._lives[name].done():
+            return False
+        for task in (self._lives[name], *self._calls.get(name, ())):
+            task.cancel()
+        self.cluster.simulation.crash(name)
+        self._holders.pop(name, None)
+        self.client_crashes += 1
+        self._begin_life(name)
+        return True
+
+    def paused(self, name: str, duration_s: float) -> None:
+        """A client does nothing for a while, and does not notice what it loses meanwhile."""
+        awake_s = self.cluster.simulation.now_s + duration_s + AWAKENING_S
+        self._awake_s[name] = max(awake_s, self._awake_s.get(name, 0.0))
+
+    def _works(self, name: str) -> bool:
+        """Whether a client works for another round."""
+        self._worked[name] += 1
+        return not self.stopping and (self.rounds is None or self._worked[name] <= self.rounds)
+
+    def _call(self, client: AsyncClient, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin a call beside others of the same client."""
+        task = asyncio.create_task(call, name=f"{_name(client)} calls")
+        self._calls[_name(client)] = [
+            each for each in self._calls.get(_name(client), ()) if not each.done()
+        ]
+        self._calls[_name(client)].append(task)
+        return task
 
     def _too_late(self, end_s: float) -> None:
         raise self._violated(
@@ -127,18 +184,22 @@ class Workload:
             f"{end_s:g} s later {self.cluster.simulation.loop.describe_tasks()}",
         )
 
-    async def _live(
-        self, role: Callable[[AsyncClient], Coroutine[Any, Any, None]], place: int
-    ) -> None:
+    async def _live(self, name: str) -> None:
         chance = self.chance
         client = self.cluster.client(
+            name=name,
             timeout_s=inf,
             session_timeout_s=chance.choice(SESSION_TIMEOUTS_S),
             server_selection=chance.choice(("leader", "any")),
         )
         async with client:
-            watch(client)
-            await role(client)
+            self._watch(client)
+            await self._roles[name.rstrip(digits)](client)
+
+    def _watch(self, client: AsyncClient) -> None:
+        """A client has connected."""
+        watch(client)
+        self.monitors.watch(client)
 
     # What is the same for all calls.
 
@@ -167,14 +228,14 @@ class Workload:
     async def _count(self, client: AsyncClient) -> None:
         """Increments in pipelines, and reads."""
         hits = await client.open(AsyncDistributedCounter, "hits")
-        while not self.stopping:
+        while self._works(_name(client)):
             calls = [
-                asyncio.create_task(self._increment(client, hits), name="increment")
+                self._call(client, self._increment(client, hits))
                 for _ in range(self.chance.randint(1, PIPELINE_MAX))
             ]
             read = None
             if self.chance.random() < 0.5:
-                read = asyncio.create_task(self._read_counter(client, hits), name="read")
+                read = self._call(client, self._read_counter(client, hits))
             values = [value for call in calls if (value := await call) is not None]
             if values != sorted(values):
                 raise self._violated(
@@ -196,7 +257,7 @@ class Workload:
         """Reads only, so that no command of its own holds it up; at any server, too."""
         hits = await client.open(AsyncDistributedCounter, "hits")
         session, seen = 0, 0
-        while not self.stopping:
+        while self._works(_name(client)):
             await self._read_counter(client, hits)
             if session != client.session_id:
                 session, seen = client.session_id, 0
@@ -220,9 +281,9 @@ class Workload:
         """Does everything that can be done to a key, and writes ballast of any size elsewhere."""
         users = await client.open(AsyncDistributedMap[str, int], "users")
         ballast = await client.open(AsyncDistributedMap[str, bytes], "ballast")
-        while not self.stopping:
+        while self._works(_name(client)):
             calls = [
-                asyncio.create_task(self._use_key(client, users), name="map")
+                self._call(client, self._use_key(client, users))
                 for _ in range(self.chance.randint(1, MAP_PIPELINE_MAX))
             ]
             for call in calls:
@@ -260,7 +321,7 @@ class Workload:
     async def _lock(self, client: AsyncClient) -> None:
         """Takes a lock, holds it for a while, gives it back."""
         nightly = await client.open(AsyncDistributedLock, "nightly")
-        while not self.stopping:
+        while self._works(_name(client)):
             wait_s = self.chance.choice((0.1, 1.0, None))
             request = self._request(client)
             try:
@@ -270,7 +331,7 @@ class Workload:
                 continue
             self._granted(client, request, grant)
             await asyncio.sleep(self.chance.uniform(0, HOLD_MAX_S))
-            self._holders.pop(repr(client), None)
+            self._holders.pop(_name(client), None)
             await self._release(client, request, grant)
             await self._pause()
 
@@ -287,13 +348,14 @@ class Workload:
     ) -> None:
         self.grants += 1
         self.nightly.ok(request[0], grant.token)
-        for other, held in self._holders.items():
-            if not held.lost.is_set():
+        now_s = self.cluster.simulation.now_s
+        for other, (told, held) in self._holders.items():
+            if not held.lost.is_set() and self._awake_s.get(other, 0.0) <= now_s:
                 raise self._violated(
                     "Locks: of all who think they hold a lock, one does",
-                    f"{client!r} is granted {grant!r}, and {other} still holds {held!r}",
+                    f"{client!r} is granted {grant!r}, and {told} still holds {held!r}",
                 )
-        self._holders[repr(client)] = grant
+        self._holders[_name(client)] = (repr(client), grant)
 
     async def _release(
         self, client: AsyncClient, request: tuple[Operation, Operation], grant: AsyncLockGrant
@@ -312,22 +374,22 @@ class Workload:
         while not happened:  # a session may be lost while it subscribes
             subscription = news.subscribe()
             happened, _ = await self._ended(subscription.__aenter__())
-        while not self.stopping:
+        while self._works(_name(client)):
             await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
             await self._pause()
         await self._ended(news.publish(-1))
         await self.cluster.until(listener.has_heard_all)
         await subscription.__aexit__(None, None, None)
 
-    async def _come_and_go(self) -> None:
+    async def _come_and_go(self, name: str) -> None:
         """Clients who stay for one call, and close properly or crash with the lock in hand."""
-        while not self.stopping:
+        while self._works(name):
             client = self.cluster.client(
-                timeout_s=inf, session_timeout_s=self.chance.choice(SESSION_TIMEOUTS_S)
+                name=name, timeout_s=inf, session_timeout_s=self.chance.choice(SESSION_TIMEOUTS_S)
             )
             crashes = self.chance.random() < 0.5
             await client.connect()
-            watch(client)
+            self._watch(client)
             hits = await client.open(AsyncDistributedCounter, "hits")
             await self._increment(client, hits)
             if crashes:
@@ -339,10 +401,9 @@ class Workload:
                     pass  # its session was lost; it can crash without one
                 else:
                     self.nightly.ok(acquire, None if grant is None else grant.token)
-                node = client._node
-                assert node is not None, "clients of a cluster have nodes of their own"
-                self.cluster.simulation.crash(node.name)
+                self.cluster.simulation.crash(name)
             await client.close()
+            self.cluster.simulation.nodes[name].stop()
             await self._pause()
 
     # At the end.
@@ -350,7 +411,7 @@ class Workload:
     async def look_again(self) -> None:
         """Look at everything once more, with a client of its own."""
         async with self.cluster.client(timeout_s=inf) as client:
-            watch(client)
+            self._watch(client)
             await self._read_counter(client, await client.open(AsyncDistributedCounter, "hits"))
             users = await client.open(AsyncDistributedMap[str, int], "users")
             for key in KEYS:
@@ -418,9 +479,8 @@ class _Listener:
 
     def _published(self) -> list[tuple[int, list[object]]]:
         published = []
-        for index, events in self._workload.monitors.applied.events.get(self._session, []):
-            for event in events:
-                resource, name, values = decode(event)
-                if resource == self._history.resource:
-                    published.append((index, [name, values]))
+        for index, event in self._workload.monitors.applied.events.get(self._session, []):
+            resource, name, values = decode(event)
+            if resource == self._history.resource:
+                published.append((index, [name, values]))
         return published

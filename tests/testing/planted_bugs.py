@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+import bugs_of_rules as bugs
 from copycat.actors import actor
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.protocol.raft import (
@@ -19,6 +20,7 @@ from copycat.protocol.raft import (
 )
 from copycat.resources.lock import LockMachine
 from copycat.resources.map import MapMachine
+from copycat.server import replicator
 from copycat.server.applier import Applier
 from copycat.server.outbox import Outbox
 from copycat.server.reading import ReadQueue
@@ -31,14 +33,19 @@ from copycat.server.steps import CommandsAnswered, EventsAfter, Replicate
 from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
+from copycat.testing import rules
+from copycat.testing.workload import LINEARIZABLE
 
 
 @dataclass(frozen=True)
 class PlantedBug:
-    """A bug, the rule whose monitor must notice it, and the faults under which it shows."""
+    """A bug, the rules it breaks, and the faults under which it shows.
+
+    The first rule is the one whose monitor must notice it; those after it may be broken before.
+    """
 
     name: str
-    rule: str  # a regular expression
+    rules: tuple[str, ...]
     faults: tuple[str, ...]
     plant: Callable[[], AbstractContextManager[Any]]
 
@@ -138,7 +145,11 @@ def counts_copies_of_earlier_terms() -> AbstractContextManager[Any]:
             if following.serves_clients:
                 role.step(role._replicators[name], Replicate(True))
 
-    return patch.object(Leader, "_advance_commit_index", advance)
+    # One batch a request, so that a majority may have those of earlier terms and not the last one.
+    return together(
+        patch.object(Leader, "_advance_commit_index", advance),
+        patch.object(replicator, "REQUEST_BYTES_MAX", 1),
+    )
 
 
 def commits_beyond_what_was_verified() -> AbstractContextManager[Any]:
@@ -317,27 +328,58 @@ def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
 
 
 LEADERS = ("isolate leader", "crash leader", "network")
+SLOW_DISK = ("slow disk",)
+NETWORK = ("network", "reset")
+
+DAMAGED = "the log is damaged"  # what a server says of its own disk
+CUT_APART = "batches are whole"  # what a leader says of a follower's answer
+BACK = "Sessions: what a session sees never goes back in time"
+PROGRESS = "Progress: when the faults have ended, every call ends"
+
+REIGNS = (rules.ELECTION_SAFETY, rules.VOTES)
+COMMITTED = (rules.SAME_COMMITTED, rules.SAME_APPLIED, rules.COMMITTED_STAYS)
+INCOMPLETE = (rules.LEADER_COMPLETENESS, *COMMITTED)
+ACKNOWLEDGED = (rules.REPLICATION, rules.COMMIT_DURABLE, CUT_APART)
+TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION)
+NOT_VERIFIED = (rules.REPLICATION, rules.LOG_MATCHING, rules.COMMIT_DURABLE, *COMMITTED)
+DIVERGED = (rules.SAME_ANSWERS, rules.SAME_EVENTS, rules.LOCKS_OF_THE_LIVING)
 
 BUGS = [
-    PlantedBug("double vote", "Ballot", LEADERS, votes_for_everybody),
-    PlantedBug("forgotten vote", "Votes", LEADERS, forgets_its_vote),
-    PlantedBug("early vote", "Votes", LEADERS, votes_before_it_is_durable),
-    PlantedBug("early outbox", "Votes", LEADERS, speaks_before_it_is_durable),
-    PlantedBug("missing sync", "Durability|the log is damaged", ("crash",), syncs_nothing),
-    PlantedBug("own unsynced log", "Commitment", ("slow disk",), counts_its_own_unsynced_log),
-    PlantedBug("earlier terms", "Commitment", LEADERS, counts_copies_of_earlier_terms),
-    PlantedBug("unverified commit", "Safety", LEADERS, commits_beyond_what_was_verified),
-    PlantedBug("unverified ack", "Replication|whole", LEADERS, acknowledges_more_than_was_verified),
-    PlantedBug("needless truncation", "Replication|Commitment", LEADERS, drops_what_it_has_already),
-    PlantedBug("refusal counts", "Replication|Commitment", LEADERS, takes_a_refusal_for_an_answer),
-    PlantedBug("no look back", "Log Matching|Safety|Replication", LEADERS, appends_to_anything),
-    PlantedBug("behind", "Completeness|Commitment", LEADERS, elects_who_is_behind),
-    PlantedBug("stale read", "Linearizability", ("isolate leader",), asks_nobody_before_a_read),
-    PlantedBug("old read", "Linearizability|Sessions", ("slow disk", "network"), reads_what_it_has),
-    PlantedBug("duplicate apply", "Exactly once", LEADERS, applies_every_copy),
-    PlantedBug("own clock", "Safety", ("clock",), expires_by_its_own_clock),
-    PlantedBug("dead holder", "Locks", (), keeps_the_locks_of_the_dead),
-    PlantedBug("old token", "Locks", (), grants_the_same_token_again),
-    PlantedBug("lost update", "Linearizability", (), replaces_any_version),
-    PlantedBug("lost events", "Progress", ("network", "reset"), sends_events_once),
+    PlantedBug("double vote", (rules.BALLOT,), LEADERS, votes_for_everybody),
+    PlantedBug("forgotten vote", (rules.VOTES,), LEADERS, forgets_its_vote),
+    PlantedBug("early vote", (rules.VOTES,), LEADERS, votes_before_it_is_durable),
+    PlantedBug("early outbox", (rules.VOTES,), LEADERS, speaks_before_it_is_durable),
+    PlantedBug("lost vote", (rules.DURABLE_BALLOT,), ("kill",), bugs.forgets_its_vote_at_its_start),
+    PlantedBug("second reign", REIGNS, ("kill",), bugs.leads_again_after_restart),
+    PlantedBug("missing sync", (rules.DURABLE_LOG, DAMAGED), ("crash",), syncs_nothing),
+    PlantedBug("stamped", (rules.LOG_MATCHING,), (), bugs.stamps_what_it_takes),
+    PlantedBug("changed", (rules.LOG_UNCHANGED,), (), bugs.changes_what_it_has_taken),
+    PlantedBug("time anew", (rules.LOG_TIME,), LEADERS, bugs.begins_log_time_anew),
+    PlantedBug("dropped tail", (rules.APPEND_ONLY,), LEADERS, bugs.drops_what_nobody_has_confirmed),
+    PlantedBug("own unsynced log", (rules.COMMIT_DURABLE,), SLOW_DISK, counts_its_own_unsynced_log),
+    PlantedBug("earlier terms", (rules.COMMIT_OWN_TERM,), LEADERS, counts_copies_of_earlier_terms),
+    PlantedBug(
+        "commit goes back", (rules.COMMIT_GROWS,), LEADERS, bugs.follows_the_commit_index_back
+    ),
+    PlantedBug("unverified commit", COMMITTED, LEADERS, commits_beyond_what_was_verified),
+    PlantedBug("unverified ack", ACKNOWLEDGED, LEADERS, acknowledges_more_than_was_verified),
+    PlantedBug("forgotten match", (rules.REPLICATION,), LEADERS, bugs.forgets_what_matched),
+    PlantedBug("needless truncation", TRUNCATED, LEADERS, drops_what_it_has_already),
+    PlantedBug("refusal counts", (rules.COMMIT_DURABLE,), LEADERS, takes_a_refusal_for_an_answer),
+    PlantedBug("no look back", NOT_VERIFIED, LEADERS, appends_to_anything),
+    PlantedBug("behind", INCOMPLETE, ("isolate leader",), elects_who_is_behind),
+    PlantedBug("applied early", (rules.SAME_APPLIED,), LEADERS, bugs.applies_what_it_has),
+    PlantedBug("counted reads", (rules.SAME_STATE,), (), bugs.counts_its_reads),
+    PlantedBug("chance answers", (rules.SAME_ANSWERS,), (), bugs.answers_by_chance),
+    PlantedBug("chance events", (rules.SAME_EVENTS,), (), bugs.publishes_by_chance),
+    PlantedBug("stale read", (LINEARIZABLE,), ("isolate leader",), asks_nobody_before_a_read),
+    PlantedBug("old read", (LINEARIZABLE, BACK), (*SLOW_DISK, "network"), reads_what_it_has),
+    PlantedBug("duplicate apply", (rules.EXACTLY_ONCE,), LEADERS, applies_every_copy),
+    PlantedBug("own clock", (rules.SAME_STATE, *DIVERGED), ("clock",), expires_by_its_own_clock),
+    PlantedBug("dead holder", (rules.LOCKS_OF_THE_LIVING,), (), keeps_the_locks_of_the_dead),
+    PlantedBug("old token", (rules.TOKENS_GROW,), (), grants_the_same_token_again),
+    PlantedBug("lost update", (LINEARIZABLE,), (), replaces_any_version),
+    PlantedBug("lost events", (PROGRESS,), ("network", "reset"), sends_events_once),
+    PlantedBug("any answer", (rules.ANSWERS_IN_ORDER,), NETWORK, bugs.takes_any_answer),
+    PlantedBug("hasty events", (rules.EVENTS_IN_ORDER,), NETWORK, bugs.hears_what_comes),
 ]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from copycat.testing.seeds import failures_of, run_seed
 
 SEEDS_BY_DEFAULT = 200
 FAILURES_TOLD = 3
+SCHEDULES = Path("build/schedules")
 REPLAY = "make test SEED={seed} ONLY=test_seeds"
 
 
@@ -20,7 +22,7 @@ def test_seeds() -> None:
         run_seed(int(only), replay=REPLAY)
         return
     seeds = range(int(os.environ.get("COPYCAT_SEEDS", SEEDS_BY_DEFAULT)))
-    failures = failures_of(seeds, replay=REPLAY)
+    failures = failures_of(seeds, replay=REPLAY, schedules=SCHEDULES)
     if failures:
         told = "\n".join(failures[:FAILURES_TOLD])
         pytest.fail(f"{len(failures)} of {len(seeds)} seeds failed\n{told}", pytrace=False)

@@ -1,0 +1,223 @@
+"""Draws the faults of a world by chance: which kinds it has, how often, when, where and how long."""
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from copycat.actors.simulated_network import NetworkFaults
+from copycat.testing.fault import CLIENT_KINDS, KINDS, LEADER, Fault
+
+KIND_CHANCES = (0.15, 0.3, 0.6)
+PACES_S = (0.2, 0.6, 2.0)
+LASTS_PACES = 2.0
+"""How long a fault lasts on average, in times between two faults: so that two or three overlap."""
+
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 1.5
+CLOCK_DRIFT_MAX = 0.05
+WALL_JUMP_MAX_S = 3600.0
+STALL_MAX_S = 1.0
+RING_SERVERS_MIN = 4
+CLOG_BYTES_PER_S = (2_000, 20_000, 200_000)
+CLOG_WAITING_S = (0.5, 5.0)
+"""How many seconds of bytes a clogged link lets wait before it breaks."""
+
+ROOM_BYTES_MAX = 10_000
+
+Drawn = dict[str, Any]
+
+
+def draw_faults(
+    chance: random.Random,
+    servers: Sequence[str],
+    clients: Sequence[str],
+    harm_s: float,
+    kinds: Collection[str] | None = None,
+) -> tuple[Fault, ...]:
+    """Draw faults for a while.
+
+    Args:
+        chance: decides everything.
+        servers: the names of all.
+        clients: of those that may be harmed; without any, none of the kinds for clients is drawn.
+        harm_s: from when to when.
+        kinds: the kinds that there may be; None: some, by chance.
+    """
+    drawing = _Drawing(chance, tuple(servers), tuple(clients))
+    possible = [kind for kind in KINDS if clients or kind not in CLIENT_KINDS]
+    if kinds is None:
+        likely = chance.choice(KIND_CHANCES)
+        chosen = [kind for kind in possible if chance.random() < likely]
+    else:
+        unknown = sorted(set(kinds) - KINDS.keys())
+        assert not unknown, f"not a kind of fault: {', '.join(unknown)}"
+        chosen = [kind for kind in possible if kind in kinds]
+    weights = [chance.choice((1, 1, 3)) for _ in chosen]
+    pace_s = chance.choice(PACES_S)
+    faults: list[Fault] = []
+    at_s = chance.expovariate(1 / pace_s)
+    while chosen and at_s < harm_s:
+        kind = chance.choices(chosen, weights)[0]
+        lasts_s = min(harm_s, chance.expovariate(1 / (LASTS_PACES * pace_s)))
+        drawn = {"lasts_s": round(lasts_s, 3), **drawing.draw(kind)}
+        faults.append(Fault(kind, round(at_s, 3), **drawn))
+        at_s += chance.expovariate(1 / pace_s)
+    return tuple(faults)
+
+
+class _Drawing:
+    def __init__(
+        self, chance: random.Random, servers: tuple[str, ...], clients: tuple[str, ...]
+    ) -> None:
+        self.chance = chance
+        self.servers = servers
+        self.clients = clients
+        # Servers bear doubled messages; a client that is told "not applied" may be wrong then.
+        self.doubles = chance.random() < 0.25
+        self._special: dict[str, Callable[[], Drawn]] = {
+            "crash leader": self._crash_leader,
+            "crash all": self._crash_all,
+            "pause": self._pause,
+            "clock": self._clock,
+            "partition": self._partition,
+            "isolate leader": self._isolate_leader,
+            "bridge": self._bridge,
+            "ring": self._ring,
+            "one way": self._one_way,
+            "network": self._network,
+            "reset": self._reset,
+            "clog": self._clog,
+            "slow disk": self._slow_disk,
+            "failed sync": self._failed_sync,
+            "full disk": self._full_disk,
+            "flip": self._flip,
+            "client pause": self._client_pause,
+            "client crash": self._client_crash,
+            "client clock": self._client_clock,
+        }
+
+    def draw(self, kind: str) -> Drawn:
+        """What a fault of this kind has besides its time; most just have a server."""
+        if kind in self._special:
+            return self._special[kind]()
+        drawn = self._one()
+        if kind in ("crash", "kill"):
+            drawn["numbers"] = self._power()
+        return drawn
+
+    def _one(self) -> Drawn:
+        return {"where": (self.chance.choice(self.servers),)}
+
+    def _power(self) -> dict[str, float]:
+        """Whether the machine was started anew, too, and lost what was still not synced."""
+        return {"machine": float(self.chance.random() < 0.5)}
+
+    def _two(self) -> tuple[str, ...]:
+        return tuple(self.chance.sample((*self.servers, *self.clients), 2))
+
+    # Servers.
+
+    def _crash_leader(self) -> Drawn:
+        return {"where": (LEADER,), "numbers": self._power()}
+
+    def _crash_all(self) -> Drawn:
+        return {"where": self.servers, "numbers": self._power()}
+
+    def _pause(self) -> Drawn:
+        return {**self._one(), **self._pause_time()}
+
+    def _pause_time(self) -> Drawn:
+        return {"lasts_s": round(self.chance.uniform(PAUSE_MIN_S, PAUSE_MAX_S), 3)}
+
+    def _clock(self) -> Drawn:
+        jump_s = self.chance.uniform(-WALL_JUMP_MAX_S, WALL_JUMP_MAX_S)
+        return {**self._one(), "numbers": {**self._drift(), "jump_s": round(jump_s, 1)}}
+
+    def _drift(self) -> dict[str, float]:
+        drift = self.chance.uniform(-CLOCK_DRIFT_MAX, CLOCK_DRIFT_MAX)
+        return {"rate": round(1.0 + drift, 3)}
+
+    # Links.
+
+    def _partition(self) -> Drawn:
+        nodes = [*self.servers, *self.clients]
+        self.chance.shuffle(nodes)
+        middle = self.chance.randint(1, len(nodes) - 1) if len(nodes) > 1 else 1
+        return {"groups": (tuple(sorted(nodes[:middle])), tuple(sorted(nodes[middle:])))}
+
+    def _isolate_leader(self) -> Drawn:
+        return {"groups": ((LEADER,), self.servers)}
+
+    def _bridge(self) -> Drawn:
+        nodes = self.chance.sample(self.servers, len(self.servers))
+        middle = len(nodes) // 2
+        return {"groups": (tuple(nodes[: middle + 1]), tuple(nodes[middle:]))}
+
+    def _ring(self) -> Drawn:
+        """Three servers in a ring hear each other all; one link less makes a chain of them."""
+        nodes = self.chance.sample(self.servers, len(self.servers))
+        pairs = list(pairwise(nodes))
+        if len(nodes) >= RING_SERVERS_MIN:
+            pairs.append((nodes[-1], nodes[0]))
+        return {"groups": tuple(pairs)}
+
+    def _one_way(self) -> Drawn:
+        return {"where": self._two()}
+
+    def _network(self) -> Drawn:
+        rates = asdict(NetworkFaults.random(self.chance))
+        if not self.doubles:
+            rates["duplicate"] = 0.0
+        plain = asdict(NetworkFaults.none())
+        numbers = {name: round(rate, 5) for name, rate in rates.items() if rate != plain[name]}
+        # Half of them stay until the next one, so that nothing else is needed for a bad network.
+        lasts = {"lasts_s": None} if self.chance.random() < 0.5 else {}
+        return {"numbers": numbers, **lasts}
+
+    def _reset(self) -> Drawn:
+        return {"where": self._two(), "lasts_s": None}
+
+    def _clog(self) -> Drawn:
+        bytes_per_s = self.chance.choice(CLOG_BYTES_PER_S)
+        waiting_bytes = bytes_per_s * self.chance.choice(CLOG_WAITING_S)
+        numbers = {"bytes_per_s": bytes_per_s, "waiting_bytes": waiting_bytes}
+        return {"where": self._two(), "numbers": numbers}
+
+    # Disks.
+
+    def _slow_disk(self) -> Drawn:
+        if self.chance.random() < 0.5:
+            return {**self._one(), "lasts_s": round(self.chance.uniform(0, STALL_MAX_S), 3)}
+        return {**self._one(), "numbers": {"factor": self.chance.choice((5.0, 50.0))}}
+
+    def _failed_sync(self) -> Drawn:
+        return {**self._one(), "lasts_s": None}
+
+    def _full_disk(self) -> Drawn:
+        return {**self._one(), "numbers": {"room_bytes": self.chance.randrange(ROOM_BYTES_MAX)}}
+
+    def _flip(self) -> Drawn:
+        numbers = {
+            "file": round(self.chance.random(), 4),
+            "byte": round(self.chance.random(), 6),
+            "bit": self.chance.randrange(8),
+        }
+        # Half of them are repaired by bringing the file back, the others never.
+        lasts = {"lasts_s": None} if self.chance.random() < 0.5 else {}
+        return {**self._one(), "numbers": numbers, **lasts}
+
+    # Clients.
+
+    def _client(self) -> Drawn:
+        return {"where": (self.chance.choice(self.clients),)}
+
+    def _client_pause(self) -> Drawn:
+        return {**self._client(), **self._pause_time()}
+
+    def _client_crash(self) -> Drawn:
+        return {**self._client(), "lasts_s": None}
+
+    def _client_clock(self) -> Drawn:
+        return {**self._client(), "numbers": self._drift()}

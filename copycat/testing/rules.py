@@ -1,0 +1,51 @@
+"""The rules that must always hold, in words: what a monitor says when one was broken.
+
+Every rule has a planted bug that breaks it, so that its monitor is known to see (the tests hold
+that). Numbers of chapters are those of the Raft dissertation.
+"""
+
+ELECTION_SAFETY = "Election Safety: a term has at most one leader (§3.4)"
+VOTES = "Votes: a leader has the durable votes of a majority (§3.4, §3.8)"
+BALLOT = "Ballot: the term never falls, and in one term there is one vote (§3.4)"
+DURABLE_BALLOT = (
+    "Durability: a server remembers its term and its vote, and changes no vote on its disk (§3.8)"
+)
+DURABLE_LOG = "Durability: what a server's log has reported as synced survives every crash (§3.8)"
+APPEND_ONLY = "Leader Append-Only: a leader never drops or changes what is in its log (§3.5)"
+LOG_MATCHING = (
+    "Log Matching: logs that have a batch of one index and term are the same up to there (§3.5)"
+)
+LOG_UNCHANGED = "Log Matching: what is in a log never changes (§3.5)"
+LOG_TIME = "Log time: it never goes back from one batch to the next"
+REPLICATION = "Replication: the match index grows, and what it says is durable there (§3.5)"
+COMMITTED_STAYS = "Commitment: what a server knows to be committed stays in its log (§3.6)"
+COMMIT_GROWS = "Commitment: the commit index grows, and stays within the log"
+COMMIT_OWN_TERM = "Commitment: a leader counts copies only of entries of its own term (§3.6.2)"
+COMMIT_DURABLE = "Commitment: what a leader commits is durable on a majority (§3.8, §10.2.1)"
+LEADER_COMPLETENESS = (
+    "Leader Completeness: what was committed in an earlier term is in the log of every leader"
+    " (§3.6.3)"
+)
+SAME_COMMITTED = (
+    "State Machine Safety: no two servers commit different batches at one index (§3.6.3)"
+)
+SAME_APPLIED = "State Machine Safety: servers apply what is committed, in log order (§3.6.3)"
+SAME_STATE = (
+    "State Machine Safety: servers that have applied the same log have the same state (§3.6.3)"
+)
+SAME_ANSWERS = "State Machine Safety: servers give the same answers (§6.3)"
+SAME_EVENTS = "State Machine Safety: servers publish the same events (§6.3)"
+EXACTLY_ONCE = (
+    "Exactly once: a command of a session is applied at one index, after the one before it, however"
+    " often it is in the log (§6.3)"
+)
+ANSWERS_IN_ORDER = (
+    "Answers: a client is told what its commands did, in their order, without a gap and nothing"
+    " twice (§6.3)"
+)
+EVENTS_IN_ORDER = (
+    "Events: a session hears what was published to it in order, without a gap and nothing twice"
+    " (§6.3)"
+)
+LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
+TOKENS_GROW = "Locks: every grant has a larger token than all before"

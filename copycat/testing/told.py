@@ -1,0 +1,116 @@
+"""Monitors of what clients are told: each answer as it was given, each event as it was published.
+
+They stand between a client's session and the program: they see what has passed its own checks.
+"""
+
+from collections.abc import Callable
+
+from copycat.actors.codec import decode
+from copycat.client.asynchronous import AsyncClient
+from copycat.client.commands import CommandBatch
+from copycat.client.session import ClientSession
+from copycat.protocol.client import CommandsReply
+from copycat.testing import rules
+from copycat.testing.applied import Applied
+from copycat.testing.violation import Story
+from copycat.types import Index, SessionId
+
+
+class Told:
+    """What the clients of one world are told, compared with what the cluster has applied."""
+
+    def __init__(
+        self, story: Story, applied: Applied, fail: Callable[[BaseException], None]
+    ) -> None:
+        self._story = story
+        self._applied = applied
+        # A client outlives what its handlers raise, so that nobody would hear of it.
+        self._fail = fail
+
+    def watch(self, client: AsyncClient) -> None:
+        """Watch a client that has just connected, and all sessions it will have."""
+        assert client._household is not None, "a connected client lives in a node"
+        node = client._household.node
+        session = node.actor_at(client._session.serial)
+        assert type(session) is ClientSession, "a connected client has a session"
+        _Listening(self, node.name, session)
+
+    def check_answer(
+        self, who: str, session: SessionId, answered: int, batch: CommandBatch
+    ) -> None:
+        """A batch was answered, after all commands up to ``answered`` were."""
+        first, results = batch.first_sequence, batch.results
+        given = self._applied.answers.get((session, first))
+        if first == answered + 1 and given is not None and given[2] == results:
+            return
+        told = "nothing" if results is None else decode(results)
+        expected = "never answered that" if given is None else f"answered {decode(given[2])}"
+        error = self._story.violated(
+            rules.ANSWERS_IN_ORDER,
+            f"{who} is told {told} for its commands from {first} on in session {session}, when all"
+            f" up to {answered} were answered; the cluster has {expected}",
+            who=(who,),
+            index=given and given[1],
+        )
+        self._fail(error)
+        raise error
+
+    def check_event(
+        self, who: str, session: SessionId, heard: int, event: bytes, index: Index
+    ) -> None:
+        """A session was told an event, after ``heard`` others."""
+        published = self._applied.events.get(session, [])
+        expected = published[heard] if heard < len(published) else None
+        if expected == (index, event):
+            return
+        due = f"{decode(expected[1])} of index {expected[0]}" if expected else "none"
+        error = self._story.violated(
+            rules.EVENTS_IN_ORDER,
+            f"event number {heard + 1} of session {session} that {who} hears is {decode(event)} of"
+            f" index {index}, and should be {due}",
+            who=(who,),
+            index=index,
+        )
+        self._fail(error)
+        raise error
+
+
+class _Listening:
+    """One client: how much it has been told in its session."""
+
+    def __init__(self, told: Told, who: str, client: ClientSession) -> None:
+        self._told = told
+        self._who = who
+        self._client = client
+        self._session: SessionId = client.session
+        self._answered = 0  # the sequence of the last command
+        self._heard = 0  # events
+        commands, inbox = client._commands, client._inbox
+        answered, deliver = commands.answered, inbox.deliver
+
+        def watched_answered(reply: CommandsReply) -> float | None:
+            in_flight = commands._in_flight
+            before = list(in_flight.values())
+            sent_s = answered(reply)
+            self._complete([each for each in before if each.first_sequence not in in_flight])
+            return sent_s
+
+        def watched_deliver(event: bytes, index: Index) -> None:
+            self._begin_session()
+            told.check_event(who, self._session, self._heard, event, index)
+            self._heard += 1
+            deliver(event, index)
+
+        commands.answered = watched_answered  # type: ignore[method-assign]
+        inbox.deliver = watched_deliver  # type: ignore[method-assign]
+
+    def _begin_session(self) -> None:
+        if self._session != self._client.session:
+            self._session = self._client.session
+            self._answered = self._heard = 0
+
+    def _complete(self, batches: list[CommandBatch]) -> None:
+        self._begin_session()
+        for batch in batches:
+            self._told.check_answer(self._who, self._session, self._answered, batch)
+            self._answered = batch.last_sequence

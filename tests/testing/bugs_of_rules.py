@@ -1,0 +1,232 @@
+"""A bug for every rule that no known bug of Raft breaks first."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from itertools import count
+from typing import Any
+from unittest.mock import patch
+
+from copycat.actors.codec import decode, encode
+from copycat.client.commands import Commands
+from copycat.client.event_order import EventOrder
+from copycat.machine.state_machine import Publication
+from copycat.protocol.client import CommandsReply, Events
+from copycat.protocol.raft import AppendEntries, AppendEntriesReply
+from copycat.server.applier import Applier
+from copycat.server.replicator import Replicator
+from copycat.server.resource import Resource
+from copycat.server.roles.follower import Follower
+from copycat.server.roles.leader import Leader
+from copycat.server.server import Server
+from copycat.server.steps import Advance, AnswerQueries, ApplyOperations, PeerLinked, Tick
+from copycat.storage.batch import Batch
+
+Bug = Callable[[], AbstractContextManager[Any]]
+
+# Elections.
+
+
+def leads_again_after_restart() -> AbstractContextManager[Any]:
+    """It finds its own vote on the disk and takes that for an election won."""
+    ask = Follower._ask
+
+    def lead_or_ask(role: Follower) -> None:
+        server = role.server
+        if server.ballot.voted_for == server.identity.server_id and server.commit_index == 0:
+            server.become_leader()
+        else:
+            ask(role)
+
+    return patch.object(Follower, "_ask", lead_or_ask)
+
+
+def forgets_its_vote_at_its_start() -> AbstractContextManager[Any]:
+    made = Server.__init__
+
+    def forget(server: Server, *arguments: Any) -> None:
+        made(server, *arguments)
+        server.ballot.voted_for = 0
+
+    return patch.object(Server, "__init__", forget)
+
+
+# Logs.
+
+
+def drops_what_nobody_has_confirmed() -> AbstractContextManager[Any]:
+    """A leader with a long tail begins it anew."""
+    tick = Leader.tick
+
+    def tick_and_drop(role: Leader, message: Tick, sender: Any) -> float:
+        next_s = tick(role, message, sender)
+        log, server = role.server.log, role.server
+        if role._ready and role.address == server.role and log.last_index > server.commit_index:
+            log.truncate(server.commit_index)
+        return next_s
+
+    return patch.object(Leader, "tick", tick_and_drop)
+
+
+def stamped(batch: Batch, wall_time_us: int) -> Batch:
+    """The batch with another wall time, and so with other bytes."""
+    return Batch.encode(
+        kind=batch.kind,
+        base_index=batch.base_index,
+        count=batch.count,
+        term=batch.term,
+        log_time_us=batch.log_time_us,
+        wall_time_us=wall_time_us,
+        session=batch.session,
+        first_sequence=batch.first_sequence,
+        response_sequence=batch.response_sequence,
+        event_index=batch.event_index,
+        operations=batch.operations,
+    )
+
+
+def stamps_what_it_takes() -> AbstractContextManager[Any]:
+    """A follower puts its own wall time on batches."""
+    take = Follower._take
+
+    def stamp(role: Follower, batch: Batch) -> None:
+        wall_time_us = round(role.environment.clock.wall_time_s() * 1_000_000)
+        take(role, stamped(batch, wall_time_us + 1))
+
+    return patch.object(Follower, "_take", stamp)
+
+
+def changes_what_it_has_taken() -> AbstractContextManager[Any]:
+    """What a follower gives out of its log is not what it has put in."""
+    append_entries = Follower.append_entries
+
+    def change(role: Follower, message: AppendEntries, sender: Any) -> None:
+        cached = role.server.log._cached
+        for base, batch in list(cached.items())[-1:]:
+            cached[base] = stamped(batch, batch.wall_time_us + 1)
+        append_entries(role, message, sender)
+
+    return patch.object(Follower, "append_entries", change)
+
+
+def begins_log_time_anew() -> AbstractContextManager[Any]:
+    """Each leader counts from its own election."""
+
+    def elapsed_us(role: Leader) -> int:
+        return round((role.server.now_s() - role._began_s) * 1_000_000)
+
+    return patch.object(Leader, "_log_time_us", elapsed_us)
+
+
+def forgets_what_matched() -> AbstractContextManager[Any]:
+    reply = Replicator.append_entries_reply
+
+    def forget(role: Replicator, message: AppendEntriesReply, sender: Any) -> None:
+        if message.term == role._term and not message.accepted:
+            role._following.match_index = 0
+        reply(role, message, sender)
+
+    def forget_at_link(role: Replicator, message: PeerLinked, sender: Any) -> None:
+        role._following.match_index = 0
+        peer_linked(role, message, sender)
+
+    peer_linked = Replicator.peer_linked
+    return patch.multiple(Replicator, append_entries_reply=forget, peer_linked=forget_at_link)
+
+
+# Commitment.
+
+
+def follows_the_commit_index_back() -> AbstractContextManager[Any]:
+    """A follower takes over the commit index of a leader that knows less."""
+    append_entries = Follower.append_entries
+
+    def take_over(role: Follower, message: AppendEntries, sender: Any) -> None:
+        append_entries(role, message, sender)
+        server = role.server
+        if message.term == server.ballot.term and message.commit_index < server.commit_index:
+            server.commit_index = message.commit_index
+
+    return patch.object(Follower, "append_entries", take_over)
+
+
+def applies_what_it_has() -> AbstractContextManager[Any]:
+    """Everything in the log is applied as soon as anything new is committed."""
+    advance = Applier.advance
+
+    def advance_far(applier: Applier, message: Advance, sender: Any) -> None:
+        end = max(applier._log.last_index, applier._progress.applied_index)
+        advance(applier, Advance(max(end, applier._commit_index)), sender)
+
+    return patch.object(Applier, "advance", advance_far)
+
+
+# What is applied.
+
+
+def counts_its_reads() -> AbstractContextManager[Any]:
+    """A query changes state, on the one server that answers it."""
+    answer_queries = Resource.answer_queries
+
+    def count_too(resource: Resource, message: AnswerQueries, sender: Any) -> Any:
+        fields = vars(resource.machine)
+        fields["_reads"] = fields.get("_reads", 0) + 1
+        return answer_queries(resource, message, sender)
+
+    return patch.object(Resource, "answer_queries", count_too)
+
+
+def answers_by_chance() -> AbstractContextManager[Any]:
+    """What a command returns is not decided by the log alone."""
+    apply_operations = Resource.apply_operations
+    calls = count()
+
+    def apply(resource: Resource, message: ApplyOperations, sender: Any) -> Any:
+        values, failures = apply_operations(resource, message, sender)
+        if resource.kind == "counter" and not failures:
+            values[-1] += next(calls) % 2
+        return values, failures
+
+    return patch.object(Resource, "apply_operations", apply)
+
+
+def publishes_by_chance() -> AbstractContextManager[Any]:
+    """What a command publishes is not decided by the log alone."""
+    apply_operations = Resource.apply_operations
+    calls = count()
+
+    def apply(resource: Resource, message: ApplyOperations, sender: Any) -> Any:
+        found = apply_operations(resource, message, sender)
+        effects: list[Any] = message.effects  # type: ignore[assignment]
+        for place, effect in enumerate(effects):
+            if type(effect) is Publication and resource.kind == "topic":
+                number, name, _ = decode(effect.event)
+                event = encode([number, name, [next(calls)]])
+                effects[place] = Publication(effect.sessions, event)
+        return found
+
+    return patch.object(Resource, "apply_operations", apply)
+
+
+# What clients are told.
+
+
+def takes_any_answer() -> AbstractContextManager[Any]:
+    """A client takes the next answer for that to its oldest command, though it may be a copy."""
+    answered = Commands.answered
+
+    def take(commands: Commands, reply: CommandsReply) -> float | None:
+        oldest = next(iter(commands._in_flight), reply.first_sequence)
+        return answered(commands, replace(reply, first_sequence=oldest))
+
+    return patch.object(Commands, "answered", take)
+
+
+def hears_what_comes() -> AbstractContextManager[Any]:
+    """A client passes events on though some before them are missing."""
+    accepts = EventOrder.accepts
+
+    def accept_later(order: EventOrder, events: Events, now_s: float) -> bool:
+        return accepts(order, replace(events, previous_index=0), now_s)
+
+    return patch.object(EventOrder, "accepts", accept_later)
