@@ -128,6 +128,14 @@ class Content:
         if offset < len(self.durable):
             self.durable[offset] ^= mask
 
+    def exchange(self, offset: int, before: bytes, after: bytes) -> bool:
+        """Put other bytes in the place of some, in both images; False when they are not there."""
+        end = offset + len(before)
+        if not self.visible[offset:end] == self.durable[offset:end] == before:
+            return False
+        self.visible[offset:end] = self.durable[offset:end] = after
+        return True
+
 
 class SimulatedFile:
     """One open file of a simulated disk."""

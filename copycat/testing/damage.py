@@ -1,7 +1,7 @@
-"""Finds a bit on a disk that may be flipped: one that the server must notice and refuse.
+"""Finds places on a disk that may be damaged so that the server must notice it and refuse.
 
 The storage can tell damage from a crash in all but the last records, of which nothing on the disk
-says that they were ever synced. A bit there would make a server forget what it had acknowledged,
+says that they were ever synced. Damage there would make a server forget what it had acknowledged,
 without anybody's fault; so it is left alone here, and the tests of the storage know that limit.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from copycat.actors.simulated_disk import SimulatedDisk
-from copycat.actors.simulated_file import Content
+from copycat.actors.simulated_file import PAGE_BYTES, Content
 from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
@@ -19,20 +19,26 @@ from copycat.storage.recovery import recover
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One bit of one file, wherever the file goes."""
+    """Some bytes of one file that become others, wherever the file goes."""
 
     file: str
     offset: int
-    mask: int
+    before: bytes
+    after: bytes
     content: Content
 
-    def flip(self) -> None:
-        """Turn it over; done twice, nothing has happened."""
-        self.content.flip(self.offset, self.mask)
+    def do(self) -> None:
+        """Damage the file."""
+        done = self.content.exchange(self.offset, self.before, self.after)
+        assert done, "what is there was looked at just before"
+
+    def undo(self) -> bool:
+        """Bring back what was there; False when something else was written meanwhile."""
+        return self.content.exchange(self.offset, self.after, self.before)
 
 
-def find_damage(disk: SimulatedDisk, file: float, byte: float, bit: int) -> Damage | None:
-    """The damage at a place, if a server would refuse to start with it, whatever happens before.
+def find_flip(disk: SimulatedDisk, file: float, byte: float, bit: int) -> Damage | None:
+    """A bit that turns over, if a server would refuse to start with it, whatever happens before.
 
     Args:
         disk: with files that can be read now.
@@ -40,27 +46,68 @@ def find_damage(disk: SimulatedDisk, file: float, byte: float, bit: int) -> Dama
         byte: which of its bytes, from 0 to less than 1; zeros at the end do not count.
         bit: which of it, from 0 to 7.
     """
+    name = _file(disk, file)
+    if name is None:
+        return None
+    content = _written(disk, name)
+    offset = int(byte * len(content))
+    return _damage(disk, name, offset, bytes([content[offset] ^ 1 << bit]))
+
+
+def find_misdirected(
+    disk: SimulatedDisk, file: float, byte: float, source_file: float, source_byte: float
+) -> Damage | None:
+    """A page that was written to the place of another, under the same condition.
+
+    Args:
+        disk: with files that can be read now.
+        file, byte: where it went, as above; the place of the page that has this byte.
+        source_file, source_byte: where it should have gone, and where it is, too.
+    """
+    name, source = _file(disk, file), _file(disk, source_file)
+    if name is None or source is None:
+        return None
+    page = _page(_written(disk, source), source_byte)[1]
+    offset, before = _page(_written(disk, name), byte)
+    return _damage(disk, name, offset, page[: len(before)])
+
+
+def _file(disk: SimulatedDisk, place: float) -> str | None:
+    """One of the files that have something in them."""
+    if disk.read_error is not None:
+        return None
+    names = [name for name in sorted(disk.image()) if name in disk.names()]
+    names = [name for name in names if _written(disk, name)]
+    return names[int(place * len(names))] if names else None
+
+
+def _written(disk: SimulatedDisk, name: str) -> bytes:
+    return disk.image()[name].rstrip(b"\0")
+
+
+def _page(content: bytes, place: float) -> tuple[int, bytes]:
+    """The page of a byte: where it begins, and what of it is written."""
+    offset = int(place * len(content)) // PAGE_BYTES * PAGE_BYTES
+    return offset, content[offset : offset + PAGE_BYTES]
+
+
+def _damage(disk: SimulatedDisk, name: str, offset: int, after: bytes) -> Damage | None:
+    """The damage, if it is one, and will be noticed."""
     durable = disk.image()
-    if disk.read_error is not None or not durable:
-        return None
-    name = sorted(durable)[int(file * len(durable))]
-    length = len(durable[name].rstrip(b"\0"))
-    if length == 0 or name not in disk.names():
-        return None
-    offset, mask = int(byte * length), 1 << bit
     visible = {each: disk.load(each) or b"" for each in disk.names()}
+    before = durable[name][offset : offset + len(after)]
     # What is visible now and what would survive a crash: the damage must show in both.
-    if visible[name][offset] != durable[name][offset] or any(
-        _is_refused(image) or not _is_refused(_flipped(image, name, offset, mask))
+    if visible[name][offset : offset + len(after)] != before or any(
+        _is_refused(image) or not _is_refused(_damaged(image, name, offset, after))
         for image in (durable, visible)
     ):
         return None
-    return Damage(name, offset, mask, disk.content(name))
+    return Damage(name, offset, before, after, disk.content(name))
 
 
-def _flipped(image: Mapping[str, bytes], name: str, offset: int, mask: int) -> dict[str, bytes]:
+def _damaged(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -> dict[str, bytes]:
     content = bytearray(image[name])
-    content[offset] ^= mask
+    content[offset : offset + len(after)] = after
     return {**image, name: bytes(content)}
 
 

@@ -93,6 +93,7 @@ class _Drawing:
             "failed sync": self._failed_sync,
             "full disk": self._full_disk,
             "flip": self._flip,
+            "misdirected write": self._misdirect,
             "client pause": self._client_pause,
             "client crash": self._client_crash,
             "client clock": self._client_clock,
@@ -199,12 +200,18 @@ class _Drawing:
         return {**self._one(), "numbers": {"room_bytes": self.chance.randrange(ROOM_BYTES_MAX)}}
 
     def _flip(self) -> Drawn:
-        numbers = {
-            "file": round(self.chance.random(), 4),
-            "byte": round(self.chance.random(), 6),
-            "bit": self.chance.randrange(8),
-        }
-        # Half of them are repaired by bringing the file back, the others never.
+        return self._damage({**self._byte(), "bit": self.chance.randrange(8)})
+
+    def _misdirect(self) -> Drawn:
+        source = {f"source_{name}": place for name, place in self._byte().items()}
+        return self._damage({**self._byte(), **source})
+
+    def _byte(self) -> dict[str, float]:
+        """A place in the files of a disk."""
+        return {"file": round(self.chance.random(), 4), "byte": round(self.chance.random(), 6)}
+
+    def _damage(self, numbers: dict[str, float]) -> Drawn:
+        # Half of it is repaired by bringing the file back, the rest never.
         lasts = {"lasts_s": None} if self.chance.random() < 0.5 else {}
         return {**self._one(), "numbers": numbers, **lasts}
 

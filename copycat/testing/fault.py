@@ -27,6 +27,8 @@ KINDS: Mapping[str, str] = {
     "read error": "reads of a server fail with EIO",
     "full disk": "the disk of a server is full until room is made",
     "flip": "one bit in the files of a server turns over, where that can be noticed",
+    "misdirected write": "a page in the files of a server is written to the place of another, where"
+    " that can be noticed",
     "wipe": "a server loses its disk, and comes back with an empty one; it must be refused",
     "client pause": "a client does nothing for a while",
     "client crash": "a client's machine dies; another one of its name begins at once",

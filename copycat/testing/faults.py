@@ -15,11 +15,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import combinations
 
+from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.storage.errors import DiskFailedError, StorageError
 from copycat.storage.identity import ClusterConfiguration
 from copycat.testing.cluster import SimulatedCluster
-from copycat.testing.damage import find_damage
+from copycat.testing.damage import Damage, find_flip, find_misdirected
 from copycat.testing.fault import LEADER, Fault
 
 Undo = Callable[[], str | None]
@@ -81,6 +82,7 @@ class FaultDriver:
             "read error": self._fail_reads,
             "full disk": self._fill_disk,
             "flip": self._flip,
+            "misdirected write": self._misdirect,
             "wipe": self._wipe,
             "client pause": self._pause,
             "client crash": self._crash_client,
@@ -328,25 +330,39 @@ class FaultDriver:
         )
 
     def _flip(self, fault: Fault) -> Done | None:
-        name = fault.where[0]
+        numbers = fault.numbers
+
+        def find(disk: SimulatedDisk) -> Damage | None:
+            return find_flip(disk, numbers["file"], numbers["byte"], int(numbers["bit"]))
+
+        return self._damage(fault.where[0], "flips a bit", find)
+
+    def _misdirect(self, fault: Fault) -> Done | None:
+        def find(disk: SimulatedDisk) -> Damage | None:
+            return find_misdirected(disk, **fault.numbers)
+
+        return self._damage(fault.where[0], "writes a page to a wrong place", find)
+
+    def _damage(
+        self, name: str, what: str, find: Callable[[SimulatedDisk], Damage | None]
+    ) -> Done | None:
         if not self._may_lose(name) or self._damaged not in (None, name):
             return None
-        numbers = fault.numbers
-        disk = self._cluster.disks[name]
-        damage = find_damage(disk, numbers["file"], numbers["byte"], int(numbers["bit"]))
+        damage = find(self._cluster.disks[name])
         if damage is None:
             return None
-        damage.flip()
+        damage.do()
         self._damaged = name
         self._cluster.lost.add(name)
 
-        def undo() -> str:
-            damage.flip()
+        def undo() -> str | None:
+            if not damage.undo():
+                return None
             self._cluster.lost.discard(name)
             restarted = self._restart([name])
             return f"brings {damage.file} of {name} back" + (f", {restarted}" if restarted else "")
 
-        return f"flips a bit of {name} in byte {damage.offset} of {damage.file}", undo
+        return f"{what} of {name} at byte {damage.offset} of {damage.file}", undo
 
     def _wipe(self, fault: Fault) -> Done | None:
         name = fault.where[0]
