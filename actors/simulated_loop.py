@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 BUSY_ROUNDS_MAX = 10_000  # rounds of ready callbacks before a poller is made to wait for an event
+EVENTS_AT_ONCE_MAX = 1_000_000  # at the same time; more is a loop without an end
 CANCELLED_TIMERS_MIN = 100  # below this many, cancelled timers stay where they are
 
 _event_header = struct.Struct("<dQ")
 
 
 class SimulationStalled(RuntimeError):
-    """Something waits, and nothing is planned that could ever wake it. Time stands still."""
+    """Time stands still: something waits, and nothing is planned that could ever wake it, or one
+    thing after the other is planned for the same moment."""
 
 
 class NotSimulatedError(RuntimeError):
@@ -63,6 +65,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._planned: list[tuple[float, int, Callable[[Any], None] | None, Any]] = []
         self._plans_made = 0
         self._cancelled = 0  # timers in _planned that were cancelled
+        self._moment = 0  # the first event of the time that it is
         self._unsettled = False  # whether an event's hooks are still to be called
         self._interruption: BaseException | None = None
         self.set_exception_handler(_interrupt)
@@ -122,7 +125,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         A stop takes effect when nothing is ready, so that a run always ends between two events.
 
         Raises:
-            SimulationStalled: the loop was not stopped, and nothing is ready or planned.
+            SimulationStalled: the loop was not stopped, and nothing is ready or planned, or time does
+                not go on.
         """
         ready = self._ready
         while True:
@@ -146,7 +150,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if self._planned:
                 self._happen()
             elif not ready:
-                raise SimulationStalled(self.describe_stall())
+                raise SimulationStalled(self.describe_stall("nothing is planned any more"))
 
     def _happen(self) -> None:
         """Let the next event happen, if all that is planned has not been cancelled."""
@@ -157,9 +161,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 return
             argument._scheduled = False
             callback = _run_timer
-        if when_s > self._now_s:  # noqa: PLR1730 - max() would cost as much as all the rest
-            self._now_s = when_s
         self.events += 1
+        if when_s > self._now_s:
+            self._now_s = when_s
+            self._moment = self.events
+        elif self.events - self._moment > EVENTS_AT_ONCE_MAX:
+            raise SimulationStalled(self.describe_stall("time does not go on"))
         self.trace.update(_event_header.pack(when_s, number))
         self._unsettled = True
         callback(argument)
@@ -176,9 +183,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.call_soon(self.stop)
         self.run_forever()
 
-    def describe_stall(self) -> str:
-        """One line for people: the time, and what waits in vain."""
-        return f"nothing is planned any more at {self._now_s:.6f} s; {self.describe_tasks()}"
+    def describe_stall(self, why: str) -> str:
+        """One line for people: the reason, the time, and what waits in vain."""
+        return f"{why} at {self._now_s:.6f} s; {self.describe_tasks()}"
 
     def describe_tasks(self) -> str:
         """One line for people: where each unfinished task waits."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WALL_START_S = 1_700_000_000.0  # what an honest wall clock shows when a simulation begins
 ORIGIN_MAX_S = 1_000_000.0  # monotonic clocks of different nodes have nothing to do with each other
+CLOCK_RESOLUTION_S = 1e-9  # no timer takes less
 LOCAL_MESSAGES_MAX = 1_000_000  # within one node and event; more is a loop without an end
 
 
@@ -151,7 +152,10 @@ class SimulatedNode(Node):
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back after a delay by this node's clock, as long as the node runs."""
-        true_delay_s = delay_s / self.clock.rate + self._simulation.late_s()
+        # Less might be lost in the rounding of a clock, and a timer that is early for ever would
+        # hold up the time of the whole world.
+        true_delay_s = max(delay_s / self.clock.rate, CLOCK_RESOLUTION_S)
+        true_delay_s += self._simulation.late_s()
         return self.loop.call_later(true_delay_s, self._while_running, callback)
 
     def plan_turn(self) -> None:

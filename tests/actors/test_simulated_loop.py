@@ -174,6 +174,22 @@ def test_a_coroutine_that_waits_for_ever_is_reported(loop: SimulatedLoop) -> Non
     task.cancel()
 
 
+def test_events_without_end_at_one_time_are_a_failure(
+    loop: SimulatedLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer that plans itself for the same moment again and again is told, and hangs nobody."""
+    monkeypatch.setattr("copycat.actors.simulated_loop.EVENTS_AT_ONCE_MAX", 100)
+
+    def again() -> None:
+        loop.call_later(0.0, again)
+
+    loop.call_later(3.0, again)
+    task = loop.create_task(asyncio.sleep(7), name="patient")
+    with pytest.raises(SimulationStalled, match=r"time does not go on at 3\.0.* s; patient waits"):
+        loop.run_until_complete(task)
+    task.cancel()
+
+
 def test_a_poller_does_not_stop_time(loop: SimulatedLoop) -> None:
     """A task that asks again and again without sleeping sees the event it waits for."""
     flag: list[bool] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -369,6 +370,25 @@ def test_timers_follow_the_clock_of_their_node(simulation: Simulation) -> None:
     node.call_later(10, lambda: ended.append(simulation.now_s))
     simulation.run_for(20)
     assert ended == pytest.approx([5])
+
+
+def test_a_timer_takes_time_even_when_rounding_would_leave_none(simulation: Simulation) -> None:
+    """Who waits by a clock of large numbers for what is due in the last digit gets there."""
+    node = simulation.node(Identity("slow"))
+    node.clock.rate = 0.952
+    simulation.run_for(4.1)
+    due_s = math.nextafter(node.clock.monotonic_s(), math.inf)
+    waits: list[float] = []
+
+    def wait() -> None:
+        left_s = due_s - node.clock.monotonic_s()
+        if left_s > 0 and len(waits) < 10:
+            waits.append(left_s)
+            node.call_later(min(left_s, 1e-17), wait)
+
+    wait()
+    simulation.run_for(1)
+    assert 0 < len(waits) < 10
 
 
 def test_the_watcher_of_a_world_can_join_it_from_a_coroutine(simulation: Simulation) -> None:
