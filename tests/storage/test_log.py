@@ -1,72 +1,12 @@
 """The log's behaviour without crashes: look-ups, durability, segments, memory, failing disks."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from copycat.actors.environment import DiskDone
-from copycat.storage.batch import Batch
 from copycat.storage.errors import DiskFailedError
 from copycat.storage.log import LOG_TOKEN_MIN, Log
 from log_story import SEGMENT_BYTES, batch, records, settle
 from memory_disk import SERVER, MemoryDisk
-
-ACTIONS = st.lists(
-    st.tuples(st.just("append"), st.integers(1, 4), st.integers(0, 600))
-    | st.tuples(st.just("truncate"), st.integers(0, 30), st.just(0))
-    | st.tuples(st.sampled_from(["sync", "reopen"]), st.just(0), st.just(0)),
-    max_size=40,
-)
-
-
-@given(ACTIONS)
-def test_the_log_behaves_like_a_list(actions: list[tuple[str, int, int]]) -> None:
-    """Whatever is done, every look-up answers as a plain list of batches would."""
-    disk = MemoryDisk()
-    log = Log(disk, segment_bytes=SEGMENT_BYTES, cache_bytes=1_000)
-    model: list[Batch] = []
-    for action, number, size in actions:
-        if action == "append":
-            added = batch(
-                log.last_index + 1,
-                count=number,
-                term=log.last_term + number // 4,
-                operations=bytes([number]) * size,
-            )
-            log.append(added)
-            model.append(added)
-        elif action == "truncate":
-            end = log.end_at_or_before(number)
-            log.truncate(end)
-            model = [kept for kept in model if kept.last_index <= end]
-        else:
-            settle(log, disk)
-            assert log.durable == log.written
-            assert log.synced_index == log.last_index
-        if action == "reopen":
-            log.close()
-            log = Log(disk, segment_bytes=SEGMENT_BYTES, cache_bytes=1_000)
-        log.check()
-        agree(log, model)
-
-
-def agree(log: Log, model: list[Batch]) -> None:
-    """Assert that all look-ups of the log are what the list says."""
-    last = model[-1] if model else None
-    assert log.last_index == (last.last_index if last else 0)
-    assert log.last_term == (last.term if last else 0)
-    assert log.last_log_time_us == (last.log_time_us if last else 0)
-    assert log.term_at(0) == 0
-    assert log.end_at_or_before(0) == 0
-    for expected in model:
-        for index in range(expected.base_index, expected.last_index + 1):
-            assert log.batch_at(index) == expected
-            assert log.term_at(index) == expected.term
-            assert log.base_of(index) == expected.base_index
-            assert log.end_of(index) == expected.last_index
-            whole = index == expected.last_index
-            assert log.end_at_or_before(index) == (index if whole else expected.base_index - 1)
-    assert records(log) == [each.record for each in model]
 
 
 def test_batches_from_returns_what_fits_and_at_least_one() -> None:

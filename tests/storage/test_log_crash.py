@@ -21,20 +21,6 @@ def test_lives_with_crashes_at_random_operations(seed: int, part: int) -> None:
         story.crash(power=story.random.random() < 0.5)
 
 
-def test_a_crash_at_every_operation_of_one_life(seed: int) -> None:
-    """Wherever the power is cut in appending, rolling, syncing and truncating, the log recovers."""
-    reference = Story(seed)
-    reference.live(steps=80)
-    assert reference.disk.operations > 15, "the life did something"
-    for operations in range(reference.disk.operations):
-        story = Story(seed)
-        story.disk.operations_max = operations
-        story.live(steps=80)
-        story.crash(power=True)
-        story.live(steps=5)
-        story.crash(power=True)
-
-
 def test_what_was_truncated_stays_away_once_that_is_durable() -> None:
     """After a durable truncation no crash brings the dropped batches back, appended to or not."""
     disk = MemoryDisk()

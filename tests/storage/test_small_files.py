@@ -104,33 +104,6 @@ def test_every_flip_and_every_cut_is_refused(
         assert "\n" not in str(caught.value)
 
 
-def test_a_crash_leaves_the_old_or_the_new_ballot(seed: int) -> None:
-    """At any moment a crash finds what was durable last or something later, in whole."""
-    chance = random.Random(seed)
-    disk = MemoryDisk()
-    ballot = Ballot(disk)
-    history = [(0, 0)]
-    durable = 0
-    for _ in range(200):
-        act = chance.choice(["term", "vote", "sync", "sync", "deliver", "deliver", "crash"])
-        if act == "term":
-            ballot.raise_term(ballot.term + chance.randint(1, 3))
-        elif act == "vote" and ballot.term and not ballot.voted_for:
-            ballot.vote(chance.randint(1, 3))
-        elif act == "sync":
-            ballot.start_sync(SERVER)
-        elif act == "deliver" and disk.pending:
-            ballot.handle(disk.deliver())
-            durable = len(history) - 1 - (ballot.written - ballot.durable)
-        elif act == "crash":
-            disk = MemoryDisk(disk.after_crash(chance))
-            ballot = Ballot(disk)
-            assert (ballot.term, ballot.voted_for) in history[durable:]
-            history.append((ballot.term, ballot.voted_for))
-        if (ballot.term, ballot.voted_for) != history[-1]:
-            history.append((ballot.term, ballot.voted_for))
-
-
 def test_changes_during_a_replacement_share_the_next_one() -> None:
     """There is one replacement at a time, and the next follows by itself."""
     disk = MemoryDisk()
