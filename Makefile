@@ -6,11 +6,20 @@
 #   make check                    what CI runs; changes no file
 #   make fix                      formats, writes the blocking handles, and mends what the
 #                                 linter can mend
+#   make museum                   known bugs of other systems, each to be caught in simulated
+#                                 worlds; ONLY=text shows those with it in name or origin
+#   make proof                    many simulated worlds; writes what they came to into the docs;
+#                                 SEEDS=5000 runs that many
+#   make soak HOURS=8             ever new worlds for so long; the report is in build/soak
+#   make chaos MINUTES=20         real servers that are killed, paused, parted and whose disks fail;
+#                                 SERVERS=5 for five, SEED=17 repeats a plan of faults
 #   make bench                    Copycat and its peers, measured here; QUICK=1 for a short run
+#   make bench-simulation         simulated events a second, and what the time goes to
 #   make clean                    removes what the other targets have made
 
 PYTHON ?= python3
 BIN := .venv/bin
+COMMIT = $(shell git describe --always --dirty --abbrev=12)
 
 demo: .venv/ready
 	$(BIN)/copycat demo
@@ -31,8 +40,25 @@ fix: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+museum: .venv/ready
+	$(BIN)/python tests/museum/museum.py $(if $(ONLY),'$(ONLY)')
+
+proof: .venv/ready
+	$(BIN)/python -m copycat.testing.proof --docs docs/testing.md --commit "$(COMMIT)" \
+	$(if $(SEEDS),--seeds $(SEEDS))
+
+soak: .venv/ready
+	$(BIN)/python -m copycat.testing.soak --hours $(or $(HOURS),1) --commit "$(COMMIT)"
+
+chaos: .venv/ready
+	$(BIN)/python tests/chaos/chaos.py $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(SERVERS),--servers $(SERVERS)) $(if $(SEED),--seed $(SEED))
+
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench $(if $(QUICK),--quick)
+
+bench-simulation: .venv/ready
+	$(BIN)/python -m bench.simulation
 
 clean:
 	rm -rf .venv .venv-bench build dist copycat.egg-info
@@ -60,4 +86,4 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 $(PYTHON) -m venv $(1)
 endef
 
-.PHONY: demo test check fix bench clean .venv
+.PHONY: demo test check fix museum proof soak chaos bench bench-simulation clean .venv

@@ -134,7 +134,7 @@ class SimulatedNode(Node):
         self.loop.plan(self._resume_s, SimulatedNode._resume, self)
 
     def when_resumed(self, callback: Callable[[], None]) -> None:
-        """Call back when the pause is over."""
+        """Call back when the pause is over, by its time or by the end of this node."""
         assert self.paused, "only a node that was paused is resumed"
         self._when_resumed.append(callback)
 
@@ -142,11 +142,14 @@ class SimulatedNode(Node):
         if self.stopped or not self.paused or self.loop.time() < self._resume_s:
             return
         self.paused = False
+        self._call_waiting()
+        if self._ready:
+            self.plan_turn()
+
+    def _call_waiting(self) -> None:
         waiting, self._when_resumed = self._when_resumed, []
         for callback in waiting:
             callback()
-        if self._ready:
-            self.plan_turn()
 
     # What Node asks of a world.
 
@@ -200,6 +203,7 @@ class SimulatedNode(Node):
     def _leave(self) -> None:
         self._simulation.network.leave(self, orderly=self.ends_orderly, silent=self.ends_silently)
         self.disk.detach()
+        self._call_waiting()  # who waits to be let in must knock again, or would wait for ever
 
     def _disk_done(self, reply_to: NodeAddress, done: DiskDone) -> None:
         self.deliver(reply_to, done, self._address)

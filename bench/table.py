@@ -150,7 +150,6 @@ def print_table(results: Results, how: str) -> None:
 def write_document(results: Results, how: str, path: Path) -> None:
     """Put the table in the place that the document has for it."""
     lines = [
-        BEGIN,
         "",
         f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, commit {commit()}, {machine()}. {how}",
         "",
@@ -162,11 +161,15 @@ def write_document(results: Results, how: str, path: Path) -> None:
         "",
         *[f"- {note}" for note in results.notes],
         "",
-        END,
     ]
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(before + "\n".join(lines) + after, encoding="utf-8")
+    replace_between(path, BEGIN, END, lines)
+
+
+def replace_between(path: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Replace what stands between two lines of a document."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(before + "\n".join([begin, *lines, end]) + after, encoding="utf-8")
 
 
 def _markdown(cells: list[str]) -> str:

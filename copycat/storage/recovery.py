@@ -9,10 +9,11 @@ not cut by a crash but damaged, and that is refused with file and offset.
 
 That judgement is sound because nothing is written twice: a claim in the segment of the missing
 batch or in a later one speaks of that very batch. Claims in earlier segments do not count, they
-may speak of batches that were truncated.
+may speak of batches that were truncated. For the same reason a segment without a header that claims
+one of its own batches had a durable header once.
 
-What cannot be told from a crash: damage to the last batches of all, as far as no envelope was
-written after their sync. Nothing on this disk contradicts it.
+What cannot be told from a crash: damage to what was synced last of all, as far as no envelope was
+written after that sync. Nothing on this disk contradicts it.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from copycat.actors.environment import Disk
 from copycat.storage.batch_index import BatchIndex
 from copycat.storage.errors import LogCorruptError
-from copycat.storage.segment import Segment, segment_numbers
+from copycat.storage.segment import Segment, segment_name, segment_numbers
 
 OFFSET_BITS = 32
 """A position in the index is the number of a segment, shifted by this, and an offset in it."""
@@ -128,9 +129,10 @@ def _refuse_damage(found: RecoveredLog, every: list[Segment], content: bytes) ->
         highest, offset = last.durable_index_claimed(content, last.end)
         claims.append((highest, last, offset))
     for segment in later:
-        claims.append((segment.durable_index, segment, 0))
         highest, offset = segment.durable_index_claimed(segment.load(), 0)
+        claims.append((segment.durable_index, segment, 0))
         claims.append((highest, segment, offset))
+    _refuse_lost_headers(later, {segment.number for segment in every if segment.first_index})
     for durable_index, witness, offset in claims:
         if durable_index <= found.index.last_index:
             continue
@@ -144,6 +146,35 @@ def _refuse_damage(found: RecoveredLog, every: list[Segment], content: bytes) ->
             f"index {found.index.last_index + 1} cannot be read, but byte {offset} of "
             f"{witness.name} says that {durable_index} was durable",
         )
+
+
+def _refuse_lost_headers(later: list[Segment], headed: set[int]) -> None:
+    """Raise if a header is missing of which it is claimed that it was durable.
+
+    That is so when a batch behind it was, by a claim in its own segment or in one that continues
+    it. Without this, the batches that it overrules would return in their place.
+    """
+    missing: dict[int, tuple[str, int]] = {}  # the file, and the lowest index known to be in it
+    for segment in later:
+        content = segment.load()
+        if segment.first_index == 0:
+            missing[segment.number] = segment.name, segment.lowest_index(content)
+        elif segment.continues in missing or (
+            segment.continues and segment.continues not in headed
+        ):
+            unknown = segment_name(segment.continues), 0
+            name, lowest = missing.get(segment.continues, unknown)
+            before = segment.first_index - 1
+            missing[segment.number] = name, min(lowest or before, before)
+        name, lowest = missing.get(segment.number, ("", 0))
+        durable_index = max(segment.durable_index, segment.durable_index_claimed(content, 0)[0])
+        if 0 < lowest <= durable_index:
+            raise LogCorruptError(
+                name,
+                0,
+                f"its header cannot be read, but {segment.name} says that {durable_index} was"
+                f" durable, and {lowest} stands behind it",
+            )
 
 
 def _is_clear(segment: Segment, content: bytes) -> bool:

@@ -253,7 +253,8 @@ class Segment:
 
         Raises:
             LogFormatError: it is valid, but of an unknown version.
-            LogCorruptError: it belongs to another segment, or the file has become shorter.
+            LogCorruptError: it belongs to another segment, claims what cannot be true, or the file
+                has become shorter.
             DiskFailedError: it cannot be read.
         """
         content = self._read(0, _HEADER.size)
@@ -269,7 +270,12 @@ class Segment:
             raise LogCorruptError(self.name, 0, f"this is segment {number} under a wrong name")
         if self._size() < allocated:
             raise LogCorruptError(self.name, self._size(), f"it had {allocated} bytes once")
-        assert 0 <= durable_index < first_index, "a valid header is one that was begun"
+        if durable_index >= first_index:
+            raise LogCorruptError(
+                self.name,
+                0,
+                f"it begins with {first_index} and says that {durable_index} was durable",
+            )
         self.continues = continues
         self.first_index = first_index
         self.durable_index = durable_index
@@ -289,6 +295,7 @@ class Segment:
 
         Raises:
             LogFormatError: a whole record stands there, of a version or kind that is not known.
+            LogCorruptError: a whole batch stands there whose envelope cannot be true.
         """
         envelope = self._envelope(content, self.end, self.end)
         if envelope is None:
@@ -304,6 +311,10 @@ class Segment:
             return None
         if batch.base_index != base_index:
             return None
+        if durable_index >= base_index:
+            raise LogCorruptError(
+                self.name, self.end, f"{base_index} says that {durable_index} was durable before it"
+            )
         self.end += envelope_bytes(record)
         return batch, durable_index
 
@@ -337,3 +348,24 @@ class Segment:
                 highest, claimed_at = envelope[1], at
             at = content.find(_ENVELOPE_MAGIC, at + 1)
         return highest, claimed_at
+
+    def lowest_index(self, content: bytes) -> int:
+        """The lowest index with which a whole batch in the file begins; 0 when there is none.
+
+        Args:
+            content: the whole file.
+        """
+        lowest = 0
+        at = content.find(_ENVELOPE_MAGIC)
+        while at >= 0:
+            envelope = self._envelope(content, at, at)
+            if envelope is not None:
+                start = at + _ENVELOPE.size
+                try:
+                    batch = Batch.decode(content[start : start + envelope[0]])
+                except BatchCorruptError:
+                    pass
+                else:
+                    lowest = min(lowest or batch.base_index, batch.base_index)
+            at = content.find(_ENVELOPE_MAGIC, at + 1)
+        return lowest

@@ -44,6 +44,7 @@ class _Following:
         self.name = name
         self.applier = applier
         self.batches = 0
+        self.index: Index = 0  # of the batch that is being applied
         self.sequences: dict[SessionId, int] = {}  # of the last command that was applied
         self.touched: dict[NodeAddress, Any] = {}  # the actors stepped by the last batch
         self.applied = 0  # operations of the batch that is being applied
@@ -82,6 +83,7 @@ class Applied:
         children, touched = children_of(applier), following.touched
 
         def watched_apply(batch: Batch) -> None:
+            following.index = batch.base_index
             following.applied = following.answered = 0
             touched.clear()
             apply_batch(batch)
@@ -222,6 +224,7 @@ class Applied:
                 f"on {following.name} lock {resource} is granted to session {holder[0]} under token"
                 f" {holder[2]}, and was granted to session {last[0]} under {last[2]}",
                 who=(following.name,),
+                index=following.index,
             )
         following.grants[resource] = list(holder)
 
@@ -239,6 +242,7 @@ class Applied:
                     f"on {following.name} session {dead[0]} {what or 'awaits it'} and is no more:"
                     f" lock {resource}",
                     who=(following.name,),
+                    index=following.index,
                 )
 
     # State.

@@ -60,6 +60,8 @@ class SimulatedCluster:
         peers: the endpoint of each server by name, running or not.
         disks: the disk of each server, which outlives its crashes.
         monitors: what checks the servers after every event; None when it was not wanted.
+        crashes: how many servers were crashed or killed.
+        restarts: how often a server was started that had run before.
         disk_failures: how many servers have stopped because their disk failed.
         supervised: who is started again a while after its disk has failed.
         lost: the servers whose files were damaged or wiped: they may refuse to go on.
@@ -87,6 +89,8 @@ class SimulatedCluster:
         self.simulation = simulation
         self.peers = {f"n{place}": f"n{place}:7401" for place in range(1, servers + 1)}
         self.disks = {name: simulation.disk(name) for name in self.peers}
+        self.crashes = 0
+        self.restarts = 0
         self.disk_failures = 0
         self.supervised: set[str] = set()
         self.lost: set[str] = set()
@@ -147,6 +151,7 @@ class SimulatedCluster:
         """Start these servers, or all that do not run; each with the disk of its earlier life."""
         for name in names or [name for name in self.peers if not self.is_running(name)]:
             assert not self.is_running(name), f"{name} runs already"
+            is_restart = name in self.simulation.nodes
             node = self.simulation.node(
                 Identity(name), endpoint=self.peers[name], disk=self.disks[name]
             )
@@ -156,6 +161,7 @@ class SimulatedCluster:
             except BaseException:
                 node.stop()
                 raise
+            self.restarts += is_restart
             if self.monitors is not None:
                 self.monitors.started(name)
 
@@ -179,6 +185,7 @@ class SimulatedCluster:
         stopped = list(names) or self.running
         for name in stopped:
             self.simulation.crash(name, lose_unsynced=lose_unsynced, silent=silent)
+            self.crashes += 1
         return stopped
 
     def restart(self, *names: str) -> None:

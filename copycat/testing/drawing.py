@@ -1,4 +1,7 @@
-"""Draws the faults of a world by chance: which kinds it has, how often, when, where and how long."""
+"""Draws the faults of a world by chance: which kinds it has, how often, when, where and how long.
+
+In some worlds servers also crash in quick succession, whatever else goes wrong there.
+"""
 
 import random
 from collections.abc import Callable, Collection, Sequence
@@ -13,6 +16,10 @@ KIND_CHANCES = (0.15, 0.3, 0.6)
 PACES_S = (0.2, 0.6, 2.0)
 LASTS_PACES = 2.0
 """How long a fault lasts on average, in times between two faults: so that two or three overlap."""
+
+STORM_KINDS = ("crash", "crash all", "kill")
+STORM_CHANCE = 0.6
+STORM_PACES_S = (0.1, 0.2, 0.4)
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.5
@@ -63,6 +70,32 @@ def draw_faults(
         lasts_s = min(harm_s, chance.expovariate(1 / (LASTS_PACES * pace_s)))
         drawn = {"lasts_s": round(lasts_s, 3), **drawing.draw(kind)}
         faults.append(Fault(kind, round(at_s, 3), **drawn))
+        at_s += chance.expovariate(1 / pace_s)
+    return tuple(faults)
+
+
+def draw_storm(chance: random.Random, servers: Sequence[str], harm_s: float) -> tuple[Fault, ...]:
+    """Draw crashes in quick succession; none in some worlds.
+
+    A server is up again after about the time between two of them: who is elected crashes soon, who
+    recovers is cut short, and what one has left behind is found by many.
+
+    Args:
+        chance: decides everything.
+        servers: the names of all.
+        harm_s: from when to when.
+    """
+    if chance.random() >= STORM_CHANCE:
+        return ()
+    drawing = _Drawing(chance, tuple(servers), ())
+    others = chance.sample(STORM_KINDS, chance.randint(0, len(STORM_KINDS)))
+    pace_s, down_s = chance.choice(STORM_PACES_S), chance.choice(STORM_PACES_S)
+    faults: list[Fault] = []
+    at_s = chance.expovariate(1 / pace_s)
+    while at_s < harm_s:
+        kind = chance.choice(("crash leader", *others))
+        lasts_s = round(chance.expovariate(1 / down_s), 3)
+        faults.append(Fault(kind, round(at_s, 3), lasts_s, **drawing.draw(kind)))
         at_s += chance.expovariate(1 / pace_s)
     return tuple(faults)
 

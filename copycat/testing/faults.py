@@ -23,6 +23,9 @@ from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.damage import Damage, find_flip, find_misdirected
 from copycat.testing.fault import LEADER, Fault
 
+AFTERMATH_S = 1.0
+"""So long a fault that is over still counts as one that is in force: what it causes comes then."""
+
 Undo = Callable[[], str | None]
 """Mends what was done, and says what it did; None when there was nothing left to mend."""
 
@@ -60,6 +63,8 @@ class FaultDriver:
         self._crash_client_of = crash_client
         self._pause_client_of = pause_client
         self._cuts: Counter[tuple[str, str]] = Counter()
+        self._lasting: Counter[str] = Counter()  # of each kind, how many last now
+        self._touched_s: dict[str, float] = {}  # when one of that kind began or ended last
         self._damaged: str | None = None  # the one server whose files were ever damaged
         self._kinds: dict[str, Callable[[Fault], Done | None]] = {
             "crash": self._crash,
@@ -117,9 +122,29 @@ class FaultDriver:
         done = self._kinds[fault.kind](fault)
         if done is None:
             return None
+        what, mending = done
         self.done[fault.kind] += 1
-        self._tell(done[0])
-        return done[1]
+        self._touched_s[fault.kind] = self._cluster.simulation.now_s
+        self._tell(what)
+        if mending is None:
+            return None
+        self._lasting[fault.kind] += 1
+
+        def undo() -> str | None:
+            self._lasting[fault.kind] -= 1
+            self._touched_s[fault.kind] = self._cluster.simulation.now_s
+            return mending()
+
+        return undo
+
+    def in_force(self) -> list[str]:
+        """The kinds of the faults that last, or were over less than ``AFTERMATH_S`` ago."""
+        since_s = self._cluster.simulation.now_s - AFTERMATH_S
+        return [
+            kind
+            for kind, touched_s in self._touched_s.items()
+            if touched_s >= since_s or self._lasting[kind]
+        ]
 
     def mend(self, order: Sequence[str], core: int, rest: str) -> list[str]:
         """End all faults between some servers and all clients: they must make progress now.
@@ -133,6 +158,9 @@ class FaultDriver:
             Who was mended.
         """
         cluster = self._cluster
+        for kind in self._lasting:
+            self._touched_s[kind] = cluster.simulation.now_s
+        self._lasting.clear()
         able = [name for name in order if name not in self.lost]
         mended, left = able[:core], able[core:]
         self._mend_links(mended)

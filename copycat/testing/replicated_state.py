@@ -12,6 +12,7 @@ from typing import Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.cell import Cell
+from copycat.actors.message import to_wire
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
 from copycat.server.session import Session
@@ -55,7 +56,8 @@ def parts_of(applier: Applier) -> list[Part]:
 def counts_of(applier: Applier) -> Part:
     """How many sessions, resources and timers there are on one server."""
     sessions, resources = len(applier._sessions), len(applier._router.resources)
-    return _dumped((sessions, resources, len(applier._due._timers)))
+    timers = len(applier._due._timers)
+    return _dumped(("sessions", sessions, "resources", resources, "timers", timers))
 
 
 def part_of(actor: Session | Resource) -> Part:
@@ -64,6 +66,8 @@ def part_of(actor: Session | Resource) -> Part:
         fields = vars(actor).copy()
         for name in _LOCAL:
             del fields[name]
+        # No message is plain, and there are events in nearly every session.
+        fields["_events"] = [to_wire(events) for events in actor._events]
         return _dumped(fields)
     assert type(actor) is Resource, "an Applier steps sessions and resources"
     timers, drawn = actor.timers, actor._timers_drawn

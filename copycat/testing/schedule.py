@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from copycat.testing.drawing import draw_faults
+from copycat.testing.drawing import draw_faults, draw_storm
 from copycat.testing.fault import KINDS, Fault
 from copycat.testing.limits import LIMITS, draw_limits
 
@@ -22,6 +22,10 @@ CLIENTS = (
     "count1", "count2", "read1", "write1", "write2", "lock1", "lock2", "publish1", "visitor",
 )  # fmt: skip
 """The clients of every world by name; without its digits a name says what the client does."""
+
+PIPELINE = 8
+PIPELINES = (4, 16, 100)
+"""How many calls a client makes at once, at most: few or many, by the world."""
 
 RESTS = ("as they are", "stopped", "deaf")
 """What becomes of the servers that are not mended: nothing, or they stop, or hear the others no
@@ -44,6 +48,7 @@ class Schedule:
         limits: which limits of the code are small, see ``limits``.
         clients: who works, of ``CLIENTS``.
         rounds: how many rounds of work each client does at most; None: until the faults end.
+        pipeline: how many calls a client that counts makes at once, at most.
         mending: the servers in the order in which they are mended when the faults end.
         core: of how many of them the first progress is demanded: a majority, but not all.
         rest: what becomes of the others until then, of ``RESTS``.
@@ -56,6 +61,7 @@ class Schedule:
     limits: Mapping[str, float] = field(default_factory=dict)
     clients: tuple[str, ...] = CLIENTS
     rounds: int | None = None
+    pipeline: int = PIPELINE
     mending: tuple[str, ...] = ()
     core: int = 0
     rest: str = RESTS[0]
@@ -82,11 +88,15 @@ class Schedule:
         chance = random.Random(f"{seed} schedule")
         mending = chance.sample(names, count)
         majority = count // 2 + 1
+        drawn = draw_faults(random.Random(f"{seed} faults"), names, CLIENTS, harm_s, faults)
+        if faults is None:
+            drawn += draw_storm(random.Random(f"{seed} storm"), names, harm_s)
         return cls(
             seed=seed,
             servers=count,
             harm_s=harm_s,
-            faults=draw_faults(random.Random(f"{seed} faults"), names, CLIENTS, harm_s, faults),
+            faults=tuple(sorted(drawn, key=lambda fault: fault.at_s)),
+            pipeline=random.Random(f"{seed} load").choice(PIPELINES),
             limits=draw_limits(random.Random(f"{seed} limits")),
             mending=tuple(mending),
             core=chance.randint(majority, max(majority, count - 1)),

@@ -18,6 +18,7 @@ from copycat.testing.worlds import run_schedule
 REPLAY = "python -m copycat.testing.replay {file}"
 RUNS_MAX = 300
 ROUNDS = (1, 2, 4, 8, 16)
+PIPELINES_TRIED = (1, 8)
 SERVERS_MIN = 3
 QUIET_S = 0.1
 """How long the harm goes on after the last fault, when it is shortened to that."""
@@ -128,6 +129,12 @@ def _fewer_rounds(schedule: Schedule) -> Iterator[Schedule]:
             yield replace(schedule, rounds=rounds)
 
 
+def _fewer_calls(schedule: Schedule) -> Iterator[Schedule]:
+    for pipeline in PIPELINES_TRIED:
+        if pipeline < schedule.pipeline:
+            yield replace(schedule, pipeline=pipeline)
+
+
 def _fewer_limits(schedule: Schedule) -> Iterator[Schedule]:
     if schedule.limits:
         yield replace(schedule, limits={})
@@ -201,6 +208,7 @@ _STEPS: tuple[Step, ...] = (
     _fewer_limits,
     _less_time,
     _fewer_rounds,
+    _fewer_calls,
     _simpler_end,
     _fewer_servers,
     _simpler_faults,

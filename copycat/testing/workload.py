@@ -28,6 +28,8 @@ from copycat.testing.linearizability import Report, check
 from copycat.testing.map_model import MapModel
 from copycat.testing.models import CounterModel, LockModel, Model
 from copycat.testing.monitors import Monitors
+from copycat.testing.reached import REFUSALS, UNKNOWN_OUTCOMES, Reached
+from copycat.testing.schedule import PIPELINE
 from copycat.testing.witness import check_by_index, watch
 
 T = TypeVar("T")
@@ -36,7 +38,6 @@ VISITOR = "visitor"
 AWAKENING_S = 0.01  # in which a client that was paused learns what it has lost
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
-PIPELINE_MAX = 8
 MAP_PIPELINE_MAX = 3
 KEYS = ("ann", "bob", "cid", "dan")
 PAUSE_MEAN_S = 0.1
@@ -67,7 +68,9 @@ class Workload:
         *,
         clients: Sequence[str],
         rounds: int | None = None,
+        pipeline: int = PIPELINE,
         refusals_hold: bool = True,
+        reached: Reached | None = None,
     ) -> None:
         """Plan the work.
 
@@ -76,16 +79,20 @@ class Workload:
             chance: decides what they do.
             clients: by name, which says what each does; see ``schedule.CLIENTS``.
             rounds: how many rounds each works at most; None: until it is told to stop.
+            pipeline: how many calls a client that counts makes at once, at most.
             refusals_hold: False when the network doubles messages. Then no call has a deadline,
                 and what is refused may have happened.
+            reached: counts the calls that did not end well; None: nobody does.
         """
         assert cluster.monitors is not None, "a workload reports to monitors"
         self.cluster = cluster
         self.monitors: Monitors = cluster.monitors
         self.chance = chance
         self.refusals_hold = refusals_hold
+        self._reached = reached or Reached()
         self.clients = tuple(clients)
         self.rounds = rounds
+        self.pipeline = pipeline
         self.hits = self._new_history()
         self.users = self._new_history()
         self.nightly = self._new_history()
@@ -216,9 +223,11 @@ class Workload:
         try:
             value = await call
         except OutcomeUnknown:
+            self._reached.count(UNKNOWN_OUTCOMES)
             return False, None
         except NotApplied:
             self.not_applied += 1
+            self._reached.count(REFUSALS)
             return False, None
         self.calls += 1
         return True, value
@@ -231,7 +240,7 @@ class Workload:
         while self._works(_name(client)):
             calls = [
                 self._call(client, self._increment(client, hits))
-                for _ in range(self.chance.randint(1, PIPELINE_MAX))
+                for _ in range(self.chance.randint(1, self.pipeline))
             ]
             read = None
             if self.chance.random() < 0.5:

@@ -6,15 +6,19 @@ time. Then everything is repaired, and all servers that have not lost their disk
 same end, and keep it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from copycat.actors.simulation import Simulation
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.faults import FaultDriver
 from copycat.testing.limits import small_limits
+from copycat.testing.reached import Reached
 from copycat.testing.schedule import Schedule
 from copycat.testing.search import Verdict
 from copycat.testing.workload import Workload
+from copycat.types import Term
 
 PROGRESS_WITHIN_S = 60.0
 """How long after the last repair every call must have ended, in virtual time.
@@ -34,6 +38,9 @@ class SeedReport:
     virtual_s: float
     events: int
     terms: int  # the highest term
+    leader_changes: int  # how often another server led, or the same one in another life
+    crashes: int  # of servers, by faults and by the reckoning
+    restarts: int  # of servers
     commands: int  # different ones that were applied
     calls: int  # that returned to clients
     not_applied: int  # that were refused
@@ -44,6 +51,8 @@ class SeedReport:
     heard: int  # events that clients were told
     faults: dict[str, int]
     limits: tuple[str, ...]  # that were small
+    reached: dict[str, int]  # how often each of ``reached.COUNTED`` was
+    meanwhile: dict[str, dict[str, int]]  # the same under each kind of fault
     lost: tuple[str, ...]  # servers that were damaged or wiped, and stayed out
     core_s: float  # when the part that was mended first had done all its work
 
@@ -60,7 +69,12 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
         TimeoutError: after the repair there was no progress.
         Exception: what made a server fail.
     """
-    with small_limits(schedule.limits), Simulation(schedule.seed) as simulation:
+    reached = Reached()
+    with (
+        small_limits(schedule.limits),
+        reached.watching(),
+        Simulation(schedule.seed) as simulation,
+    ):
         cluster = SimulatedCluster(simulation, servers=schedule.servers)
         monitors = cluster.monitors
         assert monitors is not None, "a cluster is monitored unless told otherwise"
@@ -70,7 +84,9 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
             simulation.random_for("workload"),
             clients=schedule.clients,
             rounds=schedule.rounds,
+            pipeline=schedule.pipeline,
             refusals_hold=not any(fault.numbers.get("duplicate") for fault in schedule.faults),
+            reached=reached,
         )
         driver = FaultDriver(
             cluster,
@@ -78,6 +94,7 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
             crash_client=workload.crash,
             pause_client=workload.paused,
         )
+        reached.in_force = driver.in_force
         cluster.start()
 
         async def harm() -> None:
@@ -92,7 +109,7 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
         driver.repair()
         _reckon(cluster, driver, workload)
         monitors.check_all()
-        return _report(schedule, cluster, driver, workload, core_s)
+        return _report(schedule, cluster, driver, workload, reached, core_s)
 
 
 def _reckon(cluster: SimulatedCluster, driver: FaultDriver, workload: Workload) -> None:
@@ -109,6 +126,7 @@ def _report(
     cluster: SimulatedCluster,
     driver: FaultDriver,
     workload: Workload,
+    reached: Reached,
     core_s: float,
 ) -> SeedReport:
     simulation, monitors = cluster.simulation, cluster.monitors
@@ -121,6 +139,9 @@ def _report(
         virtual_s=simulation.now_s,
         events=simulation.events,
         terms=max(monitors.leaders),
+        leader_changes=_changes(monitors.leaders),
+        crashes=cluster.crashes,
+        restarts=cluster.restarts,
         commands=monitors.applied.commands,
         calls=workload.calls,
         not_applied=workload.not_applied,
@@ -131,9 +152,17 @@ def _report(
         heard=workload.heard,
         faults=dict(driver.done),
         limits=tuple(schedule.limits),
+        reached=dict(reached.counts),
+        meanwhile={kind: dict(counts) for kind, counts in reached.meanwhile.items()},
         lost=tuple(sorted(driver.lost)),
         core_s=core_s,
     )
+
+
+def _changes(leaders: Mapping[Term, tuple[str, int]]) -> int:
+    """How often the leader of a term was not that of the one before."""
+    in_order = [leaders[term] for term in sorted(leaders)]
+    return sum(one != other for one, other in pairwise(in_order))
 
 
 def _sessions(cluster: SimulatedCluster) -> int:

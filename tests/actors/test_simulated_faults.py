@@ -260,3 +260,16 @@ def test_a_paused_node_lets_nobody_in() -> None:
     pair.wait(1)
     assert kinds(pair.news("n1")) == ["NodeConnected"]
     pair.simulation.close()
+
+
+def test_who_waits_at_a_paused_node_that_dies_knocks_again() -> None:
+    """A node that crashes in its pause turns those away whom it has let wait: they try its next
+    life."""
+    pair = Pair()
+    pair.nodes["n2"].pause(3)
+    pair.wait(1)
+    pair.simulation.crash("n2")
+    pair.start("n2")
+    pair.wait(1)
+    assert kinds(pair.news("n1")) == ["NodeUnreachable", "NodeConnected"]
+    pair.simulation.close()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from copycat.actors.address import NodeAddress
 from copycat.actors.environment import File
 from copycat.actors.simulated_disk import SimulatedDisk
-from copycat.actors.simulated_file import SimulatedFile
+from copycat.actors.simulated_file import PAGE_BYTES, SimulatedFile
 
 SERVER = NodeAddress.well_known("s1", 1)
 BRANCHES_MAX = 20_000
@@ -67,13 +67,19 @@ class Branches(random.Random):
 
 
 class CutFile(SimulatedFile):
-    """A file whose writes are operations to be cut at."""
+    """A file whose writes are operations to be cut at, before every page if the disk tears writes."""
 
     __slots__ = ()
 
     def write(self, offset: int, content: bytes) -> None:
-        super().write(offset, content)
         assert isinstance(self.disk, CutDisk)
+        written = 0
+        if self.disk.tears_writes:
+            for end in range(PAGE_BYTES - offset % PAGE_BYTES, len(content), PAGE_BYTES):
+                super().write(offset + written, content[written:end])
+                written = end
+                self.disk.count()
+        super().write(offset + written, content[written:])
         self.disk.count()
 
 
@@ -83,11 +89,20 @@ class CutDisk(SimulatedDisk):
     Attributes:
         operations_left: how many more operations are carried out; the next one is the last.
             None: there is no limit.
+        tears_writes: whether a write may end after any page of it. A loss of power needs no such
+            thing: it takes the pages one by one anyway.
     """
 
-    def __init__(self, chance: random.Random, operations_left: int | None = None) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        operations_left: int | None = None,
+        *,
+        tears_writes: bool = False,
+    ) -> None:
         super().__init__(chance)
         self.operations_left = operations_left
+        self.tears_writes = tears_writes
 
     def count(self) -> None:
         """One operation has been carried out."""
@@ -169,7 +184,8 @@ def after_every_crash(
         tally.points += 1
         for way in count(1):
             assert way <= BRANCHES_MAX, "too much is unsynced at once to try every combination"
-            disk, promises = CutDisk(branches, operations), begin()
+            disk = CutDisk(branches, operations, tears_writes=not power)
+            promises = begin()
             try:
                 live(disk, promises)
             except CutError:

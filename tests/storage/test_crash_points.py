@@ -103,7 +103,13 @@ class Life:
         return log
 
     def do(self, step: str) -> None:
-        """Do one thing; see ``LIVES``."""
+        """Do one thing; see ``LIVES``. What was promised counts, also when it is cut."""
+        try:
+            self._do(step)
+        finally:
+            self.witness.note(self.log)
+
+    def _do(self, step: str) -> None:
         what, _, number = step.partition(" ")
         log, disk, witness = self.log, self.disk, self.witness
         if what == "append":
@@ -129,7 +135,6 @@ class Life:
             assert what == "power", "there is no such step"
             disk.crash(kept=0.5)
             self.log = self.opened()
-        witness.note(self.log)
 
 
 def live(script: str, disk: CutDisk, witness: Witness) -> None:

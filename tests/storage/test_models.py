@@ -83,6 +83,24 @@ class LogModel(RuleBasedStateMachine):
         except DiskFailedError:
             self.failed = True
 
+    @precondition(lambda self: not self.failed)
+    @rule(reopens=st.booleans())
+    def settle(self, reopens: bool) -> None:
+        """All becomes durable, whatever it takes; the next life may begin in an orderly way."""
+        self.disk.repair()
+        try:
+            self.log.start_sync(SERVER)
+            while self.disk.pending:
+                self.log.handle(self.disk.finish())
+        except DiskFailedError:  # of a sync that was under way before
+            self.failed = True
+            return
+        assert self.log.durable == self.log.written
+        assert self.log.synced_index == self.log.last_index
+        if reopens:
+            self.log.close()
+            self.born()
+
     @rule()
     def fail(self) -> None:
         self.disk.fail_next_sync()

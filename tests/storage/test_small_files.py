@@ -93,9 +93,9 @@ def test_every_flip_and_every_cut_is_refused(
     settle(file, disk)
     content = disk.files()[file.NAME]
     damaged = [content[:length] for length in range(len(content))] + [content + b"\0"]
-    for position in range(len(content)):
+    for position in range(len(content) * 8):
         flipped = bytearray(content)
-        flipped[position] ^= 0x10
+        flipped[position // 8] ^= 1 << position % 8
         damaged.append(bytes(flipped))
     for bad in damaged:
         with pytest.raises(error) as caught:

@@ -7,31 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from copycat.testing.seeds import failures_of, run_seed
+from copycat.testing.proof import figures, prove, tell_failures
+from copycat.testing.seeds import run_seed
+from copycat.testing.sums import SEEDS_PROVING
 
-SEEDS_BY_DEFAULT = 200
-FAILURES_TOLD = 3
 SCHEDULES = Path("build/schedules")
 REPLAY = "make test SEED={seed} ONLY=test_seeds"
 
 
+@pytest.mark.timeout(1800)
 def test_seeds() -> None:
-    """Crashes, cuts, loss, failing disks and wrong clocks break no rule, and nothing hangs after."""
+    """Crashes, cuts, loss, failing disks and wrong clocks break no rule, and nothing hangs after.
+
+    Of the default number of worlds, every fault, small limit and rare branch was reached, and they
+    come to what the tests claim to try.
+    """
     only = os.environ.get("COPYCAT_SEED")
     if only:
         run_seed(int(only), replay=REPLAY)
         return
-    seeds = range(int(os.environ.get("COPYCAT_SEEDS", SEEDS_BY_DEFAULT)))
-    failures = failures_of(seeds, replay=REPLAY, schedules=SCHEDULES)
-    if failures:
-        told = "\n".join(failures[:FAILURES_TOLD])
-        pytest.fail(f"{len(failures)} of {len(seeds)} seeds failed\n{told}", pytrace=False)
+    sums = prove(range(int(os.environ.get("COPYCAT_SEEDS", SEEDS_PROVING))), replay=REPLAY)
+    print(figures(sums))
+    tell_failures(sums, SCHEDULES)
+    if objections := sums.objections():
+        pytest.fail("\n".join(objections), pytrace=False)
 
 
 def test_worlds_are_worth_their_while() -> None:
     """A few seeds together have elections, refusals, doubts, grants and events; none is idle, and
     what its clients have seen is checked."""
-    reports = [run_seed(seed) for seed in (3, 6, 12, 19)]
+    reports = [run_seed(seed) for seed in (3, 6, 19, 20)]
     assert {report.servers for report in reports} == {3, 5}
     assert all(report.terms > 1 for report in reports)
     assert all(report.commands > 50 for report in reports)

@@ -9,6 +9,7 @@ from copycat.testing import replay
 from copycat.testing.schedule import CLIENTS, Schedule
 from copycat.testing.seeds import failures_of
 from copycat.testing.shrink import fails_alike, failure_kind, shrink, write_shrunk
+from one_process import OneProcess
 from planted_bugs import BUGS
 
 LARGE = next(
@@ -120,16 +121,3 @@ def test_a_seed_that_fails_leaves_its_schedule(
 
 
 SHORT = replace(Schedule.drawn(5, servers=3, harm_s=1.0, faults=()), clients=("lock1",), limits={})
-
-
-class OneProcess:
-    """Runs what a pool would run, here, where the bug is planted."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __enter__(self) -> "OneProcess":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    map = staticmethod(lambda function, seeds, chunksize: map(function, seeds))

@@ -1,0 +1,249 @@
+"""Bugs of reads, sessions, events, locks, time and determinism."""
+
+from piece import Piece
+
+APPLIER = "copycat/server/applier.py"
+COMMANDS = "copycat/client/commands.py"
+EVENT_ORDER = "copycat/client/event_order.py"
+LEADER = "copycat/server/roles/leader.py"
+LOCK = "resources/lock.py"
+MAP = "resources/map.py"
+READING = "copycat/server/reading.py"
+RESOURCE = "copycat/server/resource.py"
+SERVER = "copycat/server/server.py"
+SESSION = "copycat/server/session.py"
+WINDOW = "copycat/server/window.py"
+
+READS = [
+    Piece(
+        "the leader answers reads without asking anybody",
+        "etcd 0.4.1 (Jepsen 2014); Copycat (lease read without any check)",
+        LEADER,
+        "self._reads.append(\n"
+        "            (self._rounds.current, self.server.commit_index, sender, message.request)\n"
+        "        )",
+        "self.send(sender, ReadIndexReply(message.request, self.server.commit_index))",
+        faults=("isolate leader", "pause"),
+    ),
+    Piece(
+        "a new leader serves reads before it has committed anything",
+        "RedisRaft #18; Copycat (reads before the first own entry)",
+        LEADER,
+        "if not self._ready:\n            self._keep_early(message, sender)\n            return\n"
+        "        if self._rounds",
+        "if self._rounds",
+        faults=("crash leader",),
+        rare=True,
+    ),
+    Piece(
+        "a server reads before it has applied what the read must see",
+        "etcd #3879 (reads served before a restarted server has caught up)",
+        READING,
+        "index if read.queries is None else max(index, read.queries.index)",
+        "index if read.queries is None else read.queries.index",
+        faults=("partition", "isolate leader"),
+        rare=True,
+    ),
+]
+
+SESSIONS = [
+    Piece(
+        "a command that may be on its way is withdrawn, and another gets its number",
+        "jetcd 0.8.2 (Jepsen 2024); Copycat fceb375a (sent again while the first copy is on its way)",
+        COMMANDS,
+        "places and batch.first_sequence and self._is_clean_from(batch)",
+        "places and batch.first_sequence",
+    ),
+    Piece(
+        "a command is applied before the one it follows",
+        "Copycat #267 (early commands)",
+        WINDOW,
+        "if message.first_sequence > appended + 1:",
+        "if message.first_sequence < 0:",
+        faults=("network", "reset"),
+    ),
+    Piece(
+        "an answer is forgotten when the next command comes",
+        "Copycat (results dropped by a session's own newer command)",
+        SESSION,
+        "self.sequence = message.last_sequence\n"
+        "        self._trim(message.response_sequence, message.event_index)",
+        "self.sequence = message.last_sequence\n"
+        "        self._trim(message.first_sequence - 1, message.event_index)",
+        faults=("network",),
+    ),
+    Piece(
+        "a client acknowledges answers that were lost",
+        "Copycat (results dropped that nobody has received)",
+        COMMANDS,
+        "self.answered_sequence,\n                event_index,",
+        "self.last_sequence,\n                event_index,",
+        faults=("network",),
+    ),
+    Piece(
+        "a retry is not answered, for the command was applied before",
+        "Copycat 60b0156f (duplicates refused instead of answered)",
+        SESSION,
+        "return (answer[1], answer[2]) if answer else None",
+        "return None",
+    ),
+    Piece(
+        "a command that is on its way is called not applied",
+        "Jepsen of RedisRaft and jetcd (failed writes that take effect)",
+        COMMANDS,
+        "return self.copies == 0 and self.results is None",
+        "return self.results is None",
+    ),
+    Piece(
+        "a command without an answer is called not applied",
+        "Atomix (its Jepsen suite takes every exception for a failure)",
+        COMMANDS,
+        "batch.fail(unsent if batch.is_clean else sent)",
+        "batch.fail(unsent)",
+        faults=("network", "partition"),
+        rare=True,
+    ),
+    Piece(
+        "a command whose time is over is called not applied",
+        "Jepsen of RedisRaft (a time-out told as a failure)",
+        COMMANDS,
+        "if batch.first_sequence\n                else not_applied()",
+        "if batch.first_sequence < 0\n                else not_applied()",
+    ),
+    Piece(
+        "each server ends sessions by its own clock",
+        "Copycat #263 (time-outs of each server's own options)",
+        APPLIER,
+        "due_us = batch.log_time_us + self._timeouts_us[batch.session]",
+        "own_us = round(self.environment.clock.monotonic_s() * 1_000_000)\n"
+        "            due_us = own_us + self._timeouts_us[batch.session]",
+    ),
+    Piece(
+        "a write with a version does not look at the version",
+        "Hazelcast 3.8.3 (Jepsen 2017: lost compare-and-set)",
+        MAP,
+        "entry is not None and version in (None, entry[0])",
+        "entry is not None",
+    ),
+]
+
+EVENTS = [
+    Piece(
+        "events that were lost are not sent again",
+        "Copycat cd7c6397, #108",
+        SESSION,
+        "if events.event_index > message.event_index:",
+        "if events.event_index < 0:",
+    ),
+    Piece(
+        "an event that comes twice is heard twice",
+        "Copycat #235; etcd #15271 (a watch goes back in time)",
+        EVENT_ORDER,
+        "if events.event_index <= self.index:",
+        "if events.event_index < 0:",
+    ),
+    Piece(
+        "a gap in the events is not noticed",
+        "Copycat 79962b02 (the chain of previous indexes)",
+        EVENT_ORDER,
+        "if events.previous_index > self.index:",
+        "if events.previous_index < 0:",
+        faults=("network",),
+    ),
+    Piece(
+        "the chain of events is off by one",
+        "Copycat 79962b02, #200",
+        SESSION,
+        "Events(self.session, index, last, message.events)",
+        "Events(self.session, index, last + 1, message.events)",
+    ),
+    Piece(
+        "events are forgotten before the client has them",
+        "Copycat #25, #31 (compacted before they were received)",
+        SESSION,
+        "events[0].event_index <= event_index",
+        "events[0].event_index",
+    ),
+]
+
+LOCKS = [
+    Piece(
+        "the lock goes to a session that has ended",
+        "etcd #11456; Atomix #228",
+        LOCK,
+        "list(self._tickets.get(session, {}).values())",
+        "list({}.values())",
+        faults=("client crash", "client pause"),
+    ),
+    Piece(
+        "the lock of a session that has ended is kept for ever",
+        "Atomix #228, #232",
+        LOCK,
+        "if self._holder is not None and self._holder[0] == session:",
+        "if self._holder is None:",
+    ),
+    Piece(
+        "tokens are different and do not grow",
+        "Redlock (a random value is no fencing token)",
+        LOCK,
+        "max(commit.index, self._last_token + 1)",
+        "session",
+    ),
+    Piece(
+        "a lock that is granted too late is kept by nobody",
+        "Atomix 11c2fb8ec, e621b76d2 (granted after the client gave up)",
+        LOCK,
+        'client.state != "connected":\n                self._withdraw(request)\n',
+        'client.state != "connected":\n',
+    ),
+]
+
+TIME = [
+    Piece(
+        "timers run by each server's own clock",
+        "Copycat (TTL by the local clock); PySyncObj (lock expiry by the caller's clock)",
+        RESOURCE,
+        "log_time_s = message.log_time_us / 1_000_000",
+        "log_time_s = self.environment.clock.wall_time_s()",
+    ),
+    Piece(
+        "the time of the log is the leader's wall clock",
+        "Atomix b94bf1605, c3abbfe37 (time goes back after a change of leader)",
+        LEADER,
+        "return self._log_time_base_us + elapsed_us",
+        "return elapsed_us and round(self.environment.clock.wall_time_s() * 1_000_000)",
+    ),
+]
+
+DETERMINISM = [
+    Piece(
+        "state depends on where objects lie in memory",
+        "etcd #14571 (replicas that evaluate the same entry differently)",
+        MAP,
+        "entry[0], entry[1] = commit.index, value",
+        "entry[0], entry[1] = id(entry), value",
+    ),
+    Piece(
+        "an event is published and its operation fails on one server only",
+        "Copycat (events of a command that throws, by server)",
+        RESOURCE,
+        "value = declared.call(machine, commit, *operation[2:])",
+        "value = declared.call(machine, commit, *operation[2:], *[0][id(commit) // 16 % 999 :])",
+    ),
+    Piece(
+        "servers are asked in the order of a set",
+        "Python (the order of a set of strings differs by process)",
+        SERVER,
+        "for name, endpoint in options.peers.items()\n            if name != options.name",
+        "for name, endpoint in set(options.peers.items())\n            if name != options.name",
+        differs=True,
+    ),
+    Piece(
+        "chance comes from the process, not from the seed",
+        "madsim, FoundationDB (a simulator that leaks)",
+        SERVER,
+        "return self.environment.random.uniform(",
+        'return __import__("random").uniform(',
+        differs=True,
+    ),
+]
