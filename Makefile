@@ -13,6 +13,8 @@
 #   make soak HOURS=8             ever new worlds for so long; the report is in build/soak
 #   make chaos MINUTES=20         real servers that are killed, paused, parted and whose disks fail;
 #                                 SERVERS=5 for five, SEED=17 repeats a plan of faults
+#   make fuzz SECONDS=600         ever new inputs for what reads frames, values and files; what
+#                                 fails is kept in tests/corpus; ONLY=log tries one reader
 #   make bench                    Copycat and its peers, measured here; QUICK=1 for a short run
 #   make bench-simulation         simulated events a second, and what the time goes to
 #   make clean                    removes what the other targets have made
@@ -53,6 +55,10 @@ soak: .venv/ready
 chaos: .venv/ready
 	$(BIN)/python tests/chaos/chaos.py $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SERVERS),--servers $(SERVERS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: .venv/ready
+	$(BIN)/python tests/fuzz/fuzz_readers.py --seconds $(or $(SECONDS),60) \
+	$(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)')
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench $(if $(QUICK),--quick)

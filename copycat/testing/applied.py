@@ -51,6 +51,7 @@ class _Following:
         self.answered = 0  # and the commands of it that were answered
         self.locks: dict[ResourceId, LockMachine] = {}
         self.grants: dict[ResourceId, list[int]] = {}  # the last one seen: session, request, token
+        self.queues: dict[ResourceId, list[list[int]]] = {}  # session and request, as last seen
 
 
 class Applied:
@@ -215,6 +216,8 @@ class Applied:
     def _look_at_lock(self, following: _Following, resource: ResourceId, lock: LockMachine) -> None:
         """After every step of a lock: several grants may come from one batch."""
         following.locks[resource] = lock
+        queue = [entry[:2] for entry in lock._queue.values()]
+        waited, following.queues[resource] = following.queues.get(resource, []), queue
         holder, last = lock._holder, following.grants.get(resource)
         if holder is None or holder == last:
             return
@@ -227,6 +230,14 @@ class Applied:
                 index=following.index,
             )
         following.grants[resource] = list(holder)
+        before = waited[: waited.index(holder[:2])] if holder[:2] in waited else waited
+        if any(request in queue for request in before):
+            raise self._story.violated(
+                rules.LONGEST_FIRST,
+                f"on {following.name} lock {resource} is granted to session {holder[0]}, and of"
+                f" those who wait one came before it: {queue}",
+                who=(following.name,),
+            )
 
     def _check_locks(self, following: _Following) -> None:
         sessions = following.applier._sessions

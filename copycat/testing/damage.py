@@ -16,6 +16,8 @@ from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.recovery import recover
 
+SMALL_FILES = (Ballot.NAME, ServerIdentity.NAME, ClusterConfiguration.NAME)
+
 
 @dataclass(frozen=True, slots=True)
 class Damage:
@@ -97,7 +99,10 @@ def _damage(disk: SimulatedDisk, name: str, offset: int, after: bytes) -> Damage
     visible = {each: disk.load(each) or b"" for each in disk.names()}
     before = durable[name][offset : offset + len(after)]
     # What is visible now and what would survive a crash: the damage must show in both.
-    if visible[name][offset : offset + len(after)] != before or any(
+    if visible[name][offset : offset + len(after)] != before or before == after:
+        return None
+    # Of the small files every byte is checked. That is not left to the code that has to notice.
+    if name not in SMALL_FILES and any(
         _is_refused(image) or not _is_refused(_damaged(image, name, offset, after))
         for image in (durable, visible)
     ):

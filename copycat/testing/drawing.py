@@ -18,7 +18,7 @@ LASTS_PACES = 2.0
 """How long a fault lasts on average, in times between two faults: so that two or three overlap."""
 
 STORM_KINDS = ("crash", "crash all", "kill")
-STORM_CHANCE = 0.6
+STORM_CHANCE = 0.75
 STORM_PACES_S = (0.1, 0.2, 0.4)
 
 PAUSE_MIN_S = 0.05

@@ -377,6 +377,14 @@ class Monitors:
             index = following.match_index
             watched.following[place] = (name, following, index)
             term, found = _term_at(watched.log, index), _term_at(other.log, index)
+            if index and other.ballot[0] < watched.leads_in:
+                raise self.story.violated(
+                    rules.DURABLE_BALLOT,
+                    f"{name} has acknowledged {index} in term {watched.leads_in} to {watched.name},"
+                    f" and on its disk is term {other.ballot[0]}",
+                    who=(watched.name, name),
+                    index=index,
+                )
             # One that is in a higher term may have dropped what it had.
             has_it = other.synced_index >= index and found == term
             if index < matched or (not has_it and other.term <= watched.leads_in):

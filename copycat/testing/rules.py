@@ -49,3 +49,4 @@ EVENTS_IN_ORDER = (
 )
 LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
 TOKENS_GROW = "Locks: every grant has a larger token than all before"
+LONGEST_FIRST = "Locks: whoever has waited longest gets it next"

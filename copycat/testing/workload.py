@@ -13,7 +13,6 @@ from math import inf
 from string import digits
 from typing import Any, TypeVar, cast
 
-from copycat.actors.codec import decode
 from copycat.client.asynchronous import AsyncClient
 from copycat.errors import CopycatError, NotApplied, OutcomeUnknown
 from copycat.protocol.client import Consistency
@@ -22,9 +21,9 @@ from copycat.resources.lock import AsyncDistributedLock, AsyncLockGrant
 from copycat.resources.map import AsyncDistributedMap
 from copycat.resources.topic import AsyncDistributedTopic
 from copycat.testing.cluster import SimulatedCluster
-from copycat.testing.event_history import EventHistory
 from copycat.testing.history import History, Operation, Outcome
 from copycat.testing.linearizability import Report, check
+from copycat.testing.listener import Listener
 from copycat.testing.map_model import MapModel
 from copycat.testing.models import CounterModel, LockModel, Model
 from copycat.testing.monitors import Monitors
@@ -42,9 +41,11 @@ MAP_PIPELINE_MAX = 3
 KEYS = ("ann", "bob", "cid", "dan")
 PAUSE_MEAN_S = 0.1
 READ_PAUSE_MEAN_S = 0.05
-HOLD_MAX_S = 1.0
+HOLDS_MAX_S = (1.0, 4.0)
 PAYLOAD_BYTES_MAX = 2_000
 
+IN_ORDER = "Sessions: commands take effect in the order they were submitted in (§6.3)"
+OWN_COMMANDS_SEEN = "Sessions: a query sees the commands that were submitted before it (§6.4)"
 LINEARIZABLE = "Linearizability: a call takes effect once, between its beginning and its end (§6.4)"
 LOCKS = "Locks: one client holds a lock at a time, under a larger token than all before"
 
@@ -57,7 +58,6 @@ class Workload:
         calls: how many calls have ended well.
         not_applied: how many were refused.
         grants: how often a lock was granted.
-        heard: how many events have come.
         client_crashes: how many clients were crashed by faults.
     """
 
@@ -99,7 +99,7 @@ class Workload:
         self.calls = 0
         self.not_applied = 0
         self.grants = 0
-        self.heard = 0
+        self._listeners: list[Listener] = []
         self.stopping = False
         self.client_crashes = 0
         self._roles = {
@@ -127,6 +127,11 @@ class Workload:
         """Of how many operations nobody knows whether they happened."""
         histories = (self.hits, self.users, self.nightly)
         return sum(each.outcome is Outcome.UNKNOWN for history in histories for each in history)
+
+    @property
+    def heard(self) -> int:
+        """How many events have come."""
+        return sum(listener.heard for listener in self._listeners)
 
     def _violated(self, rule: str, detail: str) -> Exception:
         error = self.monitors.story.violated(rule, detail)
@@ -248,11 +253,15 @@ class Workload:
             values = [value for call in calls if (value := await call) is not None]
             if values != sorted(values):
                 raise self._violated(
-                    "Sessions: commands take effect in the order they were submitted in (§6.3)",
+                    IN_ORDER,
                     f"{client!r} counted in a row and was answered {values}",
                 )
-            if read is not None:
-                await read
+            seen = await read if read is not None else None
+            if seen is not None and values and seen < values[-1]:
+                raise self._violated(
+                    OWN_COMMANDS_SEEN,
+                    f"{client!r} was answered {values}, and then read {seen}",
+                )
             await self._pause()
         await self._increment(client, hits)
 
@@ -267,7 +276,8 @@ class Workload:
         hits = await client.open(AsyncDistributedCounter, "hits")
         session, seen = 0, 0
         while self._works(_name(client)):
-            await self._read_counter(client, hits)
+            if self.chance.random() < 0.5:
+                await self._read_counter(client, hits)
             if session != client.session_id:
                 session, seen = client.session_id, 0
             happened, value = await self._ended(
@@ -282,9 +292,11 @@ class Workload:
                 seen = value
             await asyncio.sleep(self.chance.uniform(0, 2 * READ_PAUSE_MEAN_S))
 
-    async def _read_counter(self, client: AsyncClient, hits: AsyncDistributedCounter) -> None:
+    async def _read_counter(self, client: AsyncClient, hits: AsyncDistributedCounter) -> int | None:
+        """Read; the value if there was an answer."""
         call = hits.value(timeout_s=self._timeout_s())
-        await self._ended(self.hits.record(_name(client), "value", call=call))
+        happened, value = await self._ended(self.hits.record(_name(client), "value", call=call))
+        return cast("int", value) if happened else None
 
     async def _write(self, client: AsyncClient) -> None:
         """Does everything that can be done to a key, and writes ballast of any size elsewhere."""
@@ -339,7 +351,7 @@ class Workload:
                 await self._pause()
                 continue
             self._granted(client, request, grant)
-            await asyncio.sleep(self.chance.uniform(0, HOLD_MAX_S))
+            await asyncio.sleep(self.chance.uniform(0, self.chance.choice(HOLDS_MAX_S)))
             self._holders.pop(_name(client), None)
             await self._release(client, request, grant)
             await self._pause()
@@ -378,7 +390,8 @@ class Workload:
     async def _publish(self, client: AsyncClient) -> None:
         """Publishes to everybody, and listens."""
         news = await client.open(AsyncDistributedTopic[int], "news")
-        listener = _Listener(self, client, news._resource)
+        listener = Listener(client, news._resource, self.monitors, self._violated)
+        self._listeners.append(listener)
         happened = False
         while not happened:  # a session may be lost while it subscribes
             subscription = news.subscribe()
@@ -386,7 +399,8 @@ class Workload:
         while self._works(_name(client)):
             await self._ended(news.publish(self.calls, timeout_s=self._timeout_s()))
             await self._pause()
-        await self._ended(news.publish(-1))
+        if self.chance.random() < 0.5:  # else nothing may follow what was published last
+            await self._ended(news.publish(-1))
         await self.cluster.until(listener.has_heard_all)
         await subscription.__aexit__(None, None, None)
 
@@ -461,35 +475,3 @@ class Workload:
 
 def _name(client: AsyncClient) -> str:
     return client._options.name
-
-
-class _Listener:
-    """Compares what one client hears from a topic with what was published to its session."""
-
-    def __init__(self, workload: Workload, client: AsyncClient, resource: int) -> None:
-        self._workload = workload
-        self._session = client.session_id
-        self._history = EventHistory(resource, workload._violated)
-        client.on_session(self._session_changed)
-        client.listen(resource, self._event)
-
-    def _session_changed(self, state: str, session: int) -> None:
-        if state == "connected" and session != self._session:
-            self._session = session
-            self._history.begin_session()
-
-    def _event(self, name: str, values: list[Any], index: int) -> None:
-        self._workload.heard += 1
-        self._history.hear(self._published(), index, [name, values])
-
-    def has_heard_all(self) -> bool:
-        """Whether nothing that was published to its session is on the way."""
-        return self._history.heard == len(self._published())
-
-    def _published(self) -> list[tuple[int, list[object]]]:
-        published = []
-        for index, event in self._workload.monitors.applied.events.get(self._session, []):
-            resource, name, values = decode(event)
-            if resource == self._history.resource:
-                published.append((index, [name, values]))
-        return published

@@ -39,8 +39,8 @@ class SeedReport:
     events: int
     terms: int  # the highest term
     leader_changes: int  # how often another server led, or the same one in another life
-    crashes: int  # of servers, by faults and by the reckoning
-    restarts: int  # of servers
+    crashes: int  # of servers, as far as faults have caused them
+    restarts: int  # of servers, likewise
     commands: int  # different ones that were applied
     calls: int  # that returned to clients
     not_applied: int  # that were refused
@@ -107,9 +107,10 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
         cluster.run(workload.look_again(), PROGRESS_WITHIN_S)
         core_s = simulation.now_s
         driver.repair()
+        by_faults = cluster.crashes, cluster.restarts
         _reckon(cluster, driver, workload)
         monitors.check_all()
-        return _report(schedule, cluster, driver, workload, reached, core_s)
+        return _report(schedule, cluster, driver, workload, reached, by_faults, core_s)
 
 
 def _reckon(cluster: SimulatedCluster, driver: FaultDriver, workload: Workload) -> None:
@@ -127,6 +128,7 @@ def _report(
     driver: FaultDriver,
     workload: Workload,
     reached: Reached,
+    by_faults: tuple[int, int],
     core_s: float,
 ) -> SeedReport:
     simulation, monitors = cluster.simulation, cluster.monitors
@@ -140,8 +142,8 @@ def _report(
         events=simulation.events,
         terms=max(monitors.leaders),
         leader_changes=_changes(monitors.leaders),
-        crashes=cluster.crashes,
-        restarts=cluster.restarts,
+        crashes=by_faults[0],
+        restarts=by_faults[1],
         commands=monitors.applied.commands,
         calls=workload.calls,
         not_applied=workload.not_applied,

@@ -18,6 +18,13 @@ SMALL_FILE = "copycat/storage/small_file.py"
 
 ELECTIONS = [
     Piece(
+        "a new term is not written down",
+        "PySyncObj (term kept in memory only)",
+        BALLOT,
+        "self.voted_for = 0\n        self.written += 1",
+        "self.voted_for = 0",
+    ),
+    Piece(
         "the disk is not told whom a server voted for",
         "PySyncObj (vote kept in memory only); Copycat #321",
         BALLOT,

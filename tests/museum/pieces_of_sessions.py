@@ -4,6 +4,7 @@ from piece import Piece
 
 APPLIER = "copycat/server/applier.py"
 COMMANDS = "copycat/client/commands.py"
+CONNECTION = "copycat/server/connection.py"
 EVENT_ORDER = "copycat/client/event_order.py"
 LEADER = "copycat/server/roles/leader.py"
 LOCK = "resources/lock.py"
@@ -15,6 +16,20 @@ SESSION = "copycat/server/session.py"
 WINDOW = "copycat/server/window.py"
 
 READS = [
+    Piece(
+        "a query does not wait for the commands before it",
+        "Copycat #222 (queries and commands out of order in the sequencer)",
+        READING,
+        "elif queries.sequence > self._progress.sequences.get(queries.session, queries.sequence):",
+        "elif queries.sequence < 0:",
+    ),
+    Piece(
+        "a session that moves to another server goes back in time",
+        "ZooKeeper (reads of a server that lags; Jepsen 2013)",
+        READING,
+        "index if read.queries is None else max(index, read.queries.index)",
+        "index",
+    ),
     Piece(
         "the leader answers reads without asking anybody",
         "etcd 0.4.1 (Jepsen 2014); Copycat (lease read without any check)",
@@ -129,6 +144,14 @@ SESSIONS = [
 
 EVENTS = [
     Piece(
+        "the last events are lost when nothing follows them",
+        "Copycat #108 (sent again only after an acknowledgement of something new)",
+        CONNECTION,
+        "self.send(self.server.applier, replay)\n        if not self._propose(",
+        "if not self._propose(",
+        faults=("network",),
+    ),
+    Piece(
         "events that were lost are not sent again",
         "Copycat cd7c6397, #108",
         SESSION,
@@ -167,6 +190,21 @@ EVENTS = [
 ]
 
 LOCKS = [
+    Piece(
+        "who came last is served first",
+        "Atomix (the queue of a lock after a change of leader)",
+        LOCK,
+        "ticket = next(iter(self._queue))",
+        "ticket = next(reversed(self._queue))",
+    ),
+    Piece(
+        "a client that is cut off believes in its lock",
+        "Atomix #94 (held while suspended)",
+        LOCK,
+        'if state in ("suspended", "lost", "closed"):',
+        'if state in ("lost", "closed"):',
+        faults=("partition",),
+    ),
     Piece(
         "the lock goes to a session that has ended",
         "etcd #11456; Atomix #228",

@@ -79,7 +79,7 @@ LIVES = {
         "append, sync, end, end, append 400, fail, sync, end, killed, append, sync, end, end, append"
     ),
     "a life after a failed sync of two segments": (
-        "sync, end, append 500, append 500, fail, sync, end, end, killed, append, sync, end"
+        "sync, end, append 500, append 500, fail, sync, end, end, killed, sync, end, end, end"
     ),
     "a life after a failed sync of a truncation": (
         "append, append, append, sync, end, end, truncate 2, append 9, fail, sync, end, killed,"
@@ -212,6 +212,19 @@ def claims_too_much(segment: Segment, record: bytes, durable_index: int) -> int:
     return append(segment, record, Batch.decode(record).base_index - 1)
 
 
+def writes_no_header_again(log: Log) -> list[Segment]:
+    """A planted ``Log._recovered_unsynced``: a segment that is not durable at all is left as it is."""
+    write_again = Segment.write_again
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Segment,
+            "write_again",
+            lambda segment, offset: write_again(segment, offset) if offset else None,
+        )
+        return recovered_unsynced(log)
+
+
+recovered_unsynced = Log._recovered_unsynced
 roll, append = Log._roll, Segment.append
 # What is planted where, and the life that shows it.
 PLANTED = [
@@ -225,6 +238,11 @@ PLANTED = [
     ("log.recover", always_resumable, "a second life that fills a gap"),
     ("segment.Segment.append", claims_too_much, "appending"),
     ("segment.Segment.write_again", lambda *_: None, "a life after a failed sync"),
+    (
+        "log.Log._recovered_unsynced",
+        writes_no_header_again,
+        "a life after a failed sync of two segments",
+    ),
 ]
 
 

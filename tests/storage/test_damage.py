@@ -234,7 +234,7 @@ def test_every_bit_of_a_log(live: Callable[[Past], None]) -> None:
 
 @pytest.mark.parametrize("live", PASTS)
 def test_every_length_of_every_file(live: Callable[[Past], None]) -> None:
-    """A file that became shorter is refused, or what is lost stood in it and nowhere else."""
+    """A file that became shorter, or is gone, is refused, or what is lost stood in it alone."""
     past = made(live)
     files = past.files()
     newest = max(name for name, content in files.items() if content.strip(b"\0"))
@@ -244,10 +244,9 @@ def test_every_length_of_every_file(live: Callable[[Past], None]) -> None:
         if any(record in content for name, content in files.items() if name != newest)
     ]
     for name, content in files.items():
+        proven = min(past.proven_index, end_of(outside)) if name == newest else past.proven_index
+        judge(past, {other: files[other] for other in files if other != name}, proven)
         for length in range(min(len(content), len(content.rstrip(b"\0")) + BEHIND_BYTES)):
-            proven = (
-                min(past.proven_index, end_of(outside)) if name == newest else past.proven_index
-            )
             judge(past, files | {name: content[:length]}, proven)
 
 

@@ -125,13 +125,14 @@ def test_a_header_alone_is_witness_enough() -> None:
     assert isinstance(opened(files | {first.name: bytes(damaged)}), LogCorruptError)
 
 
-def test_a_segment_does_not_count_without_the_one_it_continues() -> None:
+@pytest.mark.parametrize("durable_index", [0, 1])
+def test_a_segment_does_not_count_without_the_one_it_continues(durable_index: int) -> None:
     """Two truncations in one unsynced group, and only the later header survived: neither counts."""
     disk = MemoryDisk()
     first, second, third = Segment(disk, 1), Segment(disk, 2), Segment(disk, 3)
     first.begin(0, 1, 0, 0)
-    second.begin(1, 2, 0, 0)
-    third.begin(2, 3, 0, 0)
+    second.begin(1, 2, durable_index, 0)
+    third.begin(2, 3, durable_index, 0)
     for segment, indexes, term in ((first, (1, 2, 3), 1), (second, (2, 3), 2), (third, (3,), 3)):
         for index in indexes:
             segment.append(batch(index, term=term).record, 0)

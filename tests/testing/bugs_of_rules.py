@@ -13,6 +13,7 @@ from copycat.client.event_order import EventOrder
 from copycat.machine.state_machine import Publication
 from copycat.protocol.client import CommandsReply, Events
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
+from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.server.replicator import Replicator
 from copycat.server.resource import Resource
@@ -206,6 +207,17 @@ def publishes_by_chance() -> AbstractContextManager[Any]:
         return found
 
     return patch.object(Resource, "apply_operations", apply)
+
+
+def serves_the_last_first() -> AbstractContextManager[Any]:
+    """A lock goes to whoever came last."""
+    pass_on = LockMachine._pass_on
+
+    def pass_back(machine: LockMachine, commit: Any) -> None:
+        machine._queue = dict(reversed(machine._queue.items()))
+        pass_on(machine, commit)
+
+    return patch.object(LockMachine, "_pass_on", pass_back)
 
 
 # What clients are told.

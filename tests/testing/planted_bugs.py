@@ -378,6 +378,9 @@ BUGS = [
     PlantedBug("own clock", (rules.SAME_STATE, *DIVERGED), ("clock",), expires_by_its_own_clock),
     PlantedBug("dead holder", (rules.LOCKS_OF_THE_LIVING,), (), keeps_the_locks_of_the_dead),
     PlantedBug("old token", (rules.TOKENS_GROW,), (), grants_the_same_token_again),
+    PlantedBug(
+        "queue jumper", (rules.LONGEST_FIRST,), ("client crash",), bugs.serves_the_last_first
+    ),
     PlantedBug("lost update", (LINEARIZABLE,), (), replaces_any_version),
     PlantedBug("lost events", (PROGRESS,), ("network", "reset"), sends_events_once),
     PlantedBug("any answer", (rules.ANSWERS_IN_ORDER,), NETWORK, bugs.takes_any_answer),
