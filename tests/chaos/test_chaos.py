@@ -45,6 +45,7 @@ def run_of(servers: int) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("servers", [3, 5])
 def test_nothing_is_broken_by_chaos(servers: int) -> None:
     """Every history is linearizable, every call ends, and the servers come to the same end."""
@@ -53,6 +54,7 @@ def test_nothing_is_broken_by_chaos(servers: int) -> None:
     assert "all is well" in ended.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", TELLS)
 def test_each_kind_of_fault_has_come(kind: str) -> None:
     """In a short run, too; what is not possible on this machine is left out and told."""
@@ -66,6 +68,7 @@ def test_each_kind_of_fault_has_come(kind: str) -> None:
     assert int(done[1]) >= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_of_a_run_that_was_ended(tmp_path: Path, how: signal.Signals) -> None:
     """No process and no file; networks and mounts are gone with the processes."""

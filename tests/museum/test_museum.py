@@ -23,6 +23,7 @@ def test_pieces_have_names_of_their_own() -> None:
     assert all(piece.origin for piece in PIECES)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_pieces_drawn_by_the_commit_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
     """The worlds of our seeds notice these bugs."""

@@ -9,8 +9,8 @@ import pytest
 
 from copycat.testing.proof import figures, prove, tell_failures
 from copycat.testing.seeds import run_seed
-from copycat.testing.sums import SEEDS_PROVING
 
+SEEDS_BY_DEFAULT = 200
 SCHEDULES = Path("build/schedules")
 REPLAY = "make test SEED={seed} ONLY=test_seeds"
 
@@ -19,14 +19,14 @@ REPLAY = "make test SEED={seed} ONLY=test_seeds"
 def test_seeds() -> None:
     """Crashes, cuts, loss, failing disks and wrong clocks break no rule, and nothing hangs after.
 
-    Of the default number of worlds, every fault, small limit and rare branch was reached, and they
-    come to what the tests claim to try.
+    Of as many worlds as `make check` runs, every fault, small limit and rare branch was reached,
+    and they come to what the tests claim to try.
     """
     only = os.environ.get("COPYCAT_SEED")
     if only:
         run_seed(int(only), replay=REPLAY)
         return
-    sums = prove(range(int(os.environ.get("COPYCAT_SEEDS", SEEDS_PROVING))), replay=REPLAY)
+    sums = prove(range(int(os.environ.get("COPYCAT_SEEDS", SEEDS_BY_DEFAULT))), replay=REPLAY)
     print(figures(sums))
     tell_failures(sums, SCHEDULES)
     if objections := sums.objections():
