@@ -35,7 +35,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	COPYCAT_SEEDS=1000 $(BIN)/python -m pytest -q
+	COPYCAT_WORLDS=1000 $(BIN)/python -m pytest -q
 
 fix: .venv/ready
 	$(BIN)/python tools/blocking_handles.py
