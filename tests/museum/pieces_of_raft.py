@@ -104,15 +104,6 @@ REPLICATION = [
         "if log.last_index == batch.last_index:",
     ),
     Piece(
-        "a follower acknowledges all that it has, verified or not",
-        "CCF (the answer claims more than the request covered)",
-        FOLLOWER,
-        "message.term, True, match_index,",
-        "message.term, True, log.last_index,",
-        faults=("crash leader", "isolate leader", "partition"),
-        rare=True,
-    ),
-    Piece(
         "a refusal moves the match index",
         "CCF (commitment advances on a refusal)",
         REPLICATOR,
@@ -152,15 +143,6 @@ COMMITMENT = [
         "index <= server.commit_index or server.log.term_at(index) != self._term",
         "index <= server.commit_index",
         faults=("crash leader", "crash all", "partition"),
-    ),
-    Piece(
-        "a follower commits up to what the leader says, verified or not",
-        "Copycat #266, #269",
-        FOLLOWER,
-        "min(message.commit_index, match_index)",
-        "min(message.commit_index, log.last_index)",
-        faults=("crash leader", "isolate leader", "partition"),
-        rare=True,
     ),
     Piece(
         "the commit index goes back when a leader knows less",
@@ -237,15 +219,6 @@ DISKS = [
         "overruled_from is not None and batch.last_index > overruled_from",
     ),
     Piece(
-        "of segments that overlap the older one wins",
-        "Copycat #188 (overlapping segments after a crash)",
-        RECOVERY,
-        "current[kept:] = [segment]",
-        "current[kept:] = current[kept:] or [segment]",
-        faults=("crash", "isolate leader", "crash all", "partition"),
-        rare=True,
-    ),
-    Piece(
         "the cache answers with what was cut",
         "Copycat #29, #141 (a look-up returns another record: inconsistent index)",
         LOG,
@@ -255,13 +228,6 @@ DISKS = [
 ]
 
 DAMAGE = [
-    Piece(
-        "a record is not compared with its checksum",
-        "ZooKeeper, Kafka, Redis (FAST 2017: one damaged block of one server spreads)",
-        BATCH,
-        "if crc32(memoryview(record)[4:]) != crc:",
-        "if crc32(memoryview(record)[4:]) < 0:",
-    ),
     Piece(
         "a server that was wiped comes back under its name",
         "RethinkDB 2.1.5 (Jepsen 2016: amnesia under the same identity); Copycat's Jepsen suite",

@@ -50,15 +50,6 @@ READS = [
         faults=("crash leader",),
         rare=True,
     ),
-    Piece(
-        "a server reads before it has applied what the read must see",
-        "etcd #3879 (reads served before a restarted server has caught up)",
-        READING,
-        "index if read.queries is None else max(index, read.queries.index)",
-        "index if read.queries is None else read.queries.index",
-        faults=("partition", "isolate leader"),
-        rare=True,
-    ),
 ]
 
 SESSIONS = [
@@ -68,14 +59,6 @@ SESSIONS = [
         COMMANDS,
         "places and batch.first_sequence and self._is_clean_from(batch)",
         "places and batch.first_sequence",
-    ),
-    Piece(
-        "a command is applied before the one it follows",
-        "Copycat #267 (early commands)",
-        WINDOW,
-        "if message.first_sequence > appended + 1:",
-        "if message.first_sequence < 0:",
-        faults=("network", "reset"),
     ),
     Piece(
         "an answer is forgotten when the next command comes",
@@ -108,15 +91,6 @@ SESSIONS = [
         COMMANDS,
         "return self.copies == 0 and self.results is None",
         "return self.results is None",
-    ),
-    Piece(
-        "a command without an answer is called not applied",
-        "Atomix (its Jepsen suite takes every exception for a failure)",
-        COMMANDS,
-        "batch.fail(unsent if batch.is_clean else sent)",
-        "batch.fail(unsent)",
-        faults=("network", "partition"),
-        rare=True,
     ),
     Piece(
         "a command whose time is over is called not applied",
