@@ -6,6 +6,7 @@ that no mailbox can change. Before a batch is applied, what is due at its log ti
 Invariant: ``applied_index`` is the end of a batch and never above the commit index.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from copycat.actors import NodeAddress
@@ -48,11 +49,13 @@ from copycat.server.steps import (
     RunReads,
     SessionOpened,
 )
-from copycat.storage.batch import Batch, BatchKind
+from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
 
 SLICE_S = 0.010
+
+_OF_COMMANDS = (BatchKind.COMMANDS, BatchKind.BUNDLE)
 
 
 class Applier(ServerActor):
@@ -85,7 +88,6 @@ class Applier(ServerActor):
         self._apply = {
             BatchKind.NO_OP: self._apply_no_op,
             BatchKind.TICK: self._apply_nothing,
-            BatchKind.COMMANDS: self._apply_commands,
             BatchKind.OPEN_SESSION: self._apply_open_session,
             BatchKind.CLOSE_SESSION: self._apply_close_session,
             BatchKind.KEEP_ALIVE: self._apply_keep_alive,
@@ -156,20 +158,28 @@ class Applier(ServerActor):
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
         kind = batch.kind
         self._log_time_us = batch.log_time_us
+        parts = batch.commands() if kind in _OF_COMMANDS else ()
         if kind is BatchKind.NO_OP:
-            self._renew_sessions(batch.log_time_us)
-        elif batch.session in self._timeouts_us:
-            due_us = batch.log_time_us + self._timeouts_us[batch.session]
-            self._due.set_session(batch.session, due_us)
+            self._renew(self._timeouts_us)
+        elif parts:
+            self._renew([commands.session for commands in parts])
+        else:
+            self._renew((batch.session,))
         if self._due.may_be_due(batch.log_time_us):
             self._fire_due(batch.log_time_us, batch.base_index)
-        apply = self._apply_commands if kind is BatchKind.COMMANDS else self._apply[kind]
-        answer = apply(batch)
+        for commands in parts:
+            answer = self._apply_commands(commands)
+            self._answer(commands.session, commands.base_index + commands.count - 1, answer)
+        if not parts:
+            self._answer(batch.session, batch.last_index, self._apply[kind](batch))
         self._progress.applied_index = batch.last_index
+
+    def _answer(self, session: SessionId, index: Index, answer: Any) -> None:
+        """Send the events that came of something, then its answer, as far as they belong here."""
         if self._published:
-            self._publish(batch.last_index, batch.log_time_us)
+            self._publish(index)
         if answer is not None:
-            attachment = self._attachments.sessions.get(batch.session)
+            attachment = self._attachments.sessions.get(session)
             if attachment is not None:
                 self.send(attachment.client, answer)
 
@@ -179,35 +189,35 @@ class Applier(ServerActor):
     def _apply_no_op(self, batch: Batch) -> None:
         """A new leader's first batch; the sessions have been renewed already."""
 
-    def _apply_commands(self, batch: Batch) -> CommandsReply | None:
-        progress = self._progress
-        applied = progress.sequences.get(batch.session)
+    def _apply_commands(self, commands: Commands) -> CommandsReply | None:
+        progress, session = self._progress, commands.session
+        index, first, count = commands.base_index, commands.first_sequence, commands.count
+        applied = progress.sequences.get(session)
         if applied is None:
             return None  # the session had ended; the same on every server
-        session = self._sessions[batch.session]
-        first, last = batch.first_sequence, batch.first_sequence + batch.count - 1
         answer: Answer | None
         if first <= applied:  # a retry that was appended too: it is not applied again
-            self._acknowledge(batch)
-            answer = self.step(session, AskAnswer(first))
+            self._acknowledge(commands)
+            answer = self.step(self._sessions[session], AskAnswer(first))
         else:
             assert first == applied + 1, "commands reach the log in the order of their sequence"
-            results, resources = self._router.apply(batch, self._effects)
+            results, resources = self._router.apply(commands, self._log_time_us, self._effects)
             if self._effects:
-                self._settle_effects(batch.base_index)
+                self._settle_effects(index)
+            last = first + count - 1
             self.step(
-                session,
+                self._sessions[session],
                 CommandsAnswered(
-                    first, last, batch.base_index, results, resources,
-                    batch.response_sequence, batch.event_index,
+                    first, last, index, results, resources,
+                    commands.response_sequence, commands.event_index,
                 ),
             )  # fmt: skip
-            progress.sequences[batch.session] = last
-            progress.commands_applied += batch.count
-            answer = (batch.base_index, results)
-        if answer is None or batch.session not in self._attachments.sessions:
+            progress.sequences[session] = last
+            progress.commands_applied += count
+            answer = (index, results)
+        if answer is None or session not in self._attachments.sessions:
             return None
-        return CommandsReply(batch.session, first, *answer)
+        return CommandsReply(session, first, *answer)
 
     def _apply_open_session(self, batch: Batch) -> None:
         nonce, client, timeout_ms = decode(batch.operations)
@@ -271,13 +281,16 @@ class Applier(ServerActor):
 
     # Time, ends and effects.
 
-    def _acknowledge(self, batch: Batch) -> None:
+    def _acknowledge(self, batch: Batch | Commands) -> None:
         received = Acknowledged(batch.response_sequence, batch.event_index)
         self.step(self._sessions[batch.session], received)
 
-    def _renew_sessions(self, log_time_us: int) -> None:
-        for session, timeout_us in self._timeouts_us.items():
-            self._due.set_session(session, log_time_us + timeout_us)
+    def _renew(self, sessions: Iterable[SessionId]) -> None:
+        """Sessions have shown life, as far as they have not ended."""
+        timeouts_us, due, now_us = self._timeouts_us, self._due, self._log_time_us
+        for session in sessions:
+            if session in timeouts_us:
+                due.set_session(session, now_us + timeouts_us[session])
 
     def _fire_due(self, log_time_us: int, index: Index) -> None:
         while (entry := self._due.pop(log_time_us)) is not None:
@@ -320,9 +333,9 @@ class Applier(ServerActor):
                 self._due.cancel_timer(effect.timer, effect.resource)
         self._effects.clear()
 
-    def _publish(self, index: Index, log_time_us: int) -> None:
+    def _publish(self, index: Index) -> None:
         """Queue the events of one batch in their sessions and send those that belong here."""
-        for session, events in self._queue_events(index, log_time_us).items():
+        for session, events in self._queue_events(index, self._log_time_us).items():
             attachment = self._attachments.sessions.get(session)
             if attachment is not None:
                 self.send(attachment.client, events)

@@ -8,7 +8,7 @@ from copycat.actors.codec import CodecError, decode_unchecked, encode, encode_li
 from copycat.protocol.client import ANSWER_TOO_LARGE, RESULTS_BYTES_MAX
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
-from copycat.storage.batch import Batch
+from copycat.storage.batch import Commands
 from copycat.types import ResourceId
 
 Run = tuple[int, ResourceId, list[list[Any]]]  # place of the first, resource, operations
@@ -31,16 +31,18 @@ class Router:
         self._applier = applier
         self.resources: dict[ResourceId, NodeAddress] = {}
 
-    def apply(self, batch: Batch, effects: list[Any]) -> tuple[bytes, tuple[ResourceId, ...]]:
-        """Apply a batch of commands; returns the encoded results and the resources it was for."""
+    def apply(
+        self, commands: Commands, log_time_us: int, effects: list[Any]
+    ) -> tuple[bytes, tuple[ResourceId, ...]]:
+        """Apply commands; returns the encoded results and the resources they were for."""
 
         def step(start: int, run: list[list[Any]]) -> ApplyOperations:
-            index = batch.base_index + start
-            return ApplyOperations(index, batch.log_time_us, batch.session, run, effects)
+            index = commands.base_index + start
+            return ApplyOperations(index, log_time_us, commands.session, run, effects)
 
-        runs = _runs(batch.operations, batch.count)
+        runs = _runs(commands.operations, commands.count)
         if runs is None:
-            return _all_failed(batch.count, UNDECODABLE), ()
+            return _all_failed(commands.count, UNDECODABLE), ()
         values, failures, touched = self._route(runs, step)
         results = _encoded(values, failures)
         if len(results) > RESULTS_BYTES_MAX:

@@ -15,7 +15,8 @@ FORGOTTEN_MAX = 1024  # sessions that ended and are still in the leader's table
 EARLY_MAX = 4096  # requests a new leader keeps until it may serve
 
 
-Waiting = dict[int, tuple[Propose, NodeAddress]]  # of one session, by first sequence
+Held = tuple[Propose, NodeAddress]  # with its sender
+Waiting = dict[int, Held]  # of one session, by first sequence
 
 
 class Sequencer:
@@ -27,7 +28,7 @@ class Sequencer:
         self._waiting: dict[SessionId, Waiting] = {}
         self._waiting_bytes = 0
 
-    def arrive(self, message: Propose, sender: NodeAddress) -> list[Propose] | Refusal | None:
+    def arrive(self, message: Propose, sender: NodeAddress) -> list[Held] | Refusal | None:
         """What to append now in this order, why nothing, or None: nothing is to be done now."""
         session = message.session
         applied = self._applied.get(session)
@@ -56,12 +57,12 @@ class Sequencer:
             waiting[message.first_sequence] = (message, sender)
             self._waiting_bytes += size_bytes
             return None
-        ready = [message]
+        ready = [(message, sender)]
         appended += message.count
         while waiting and appended + 1 in waiting:
             following = self._take(waiting, appended + 1)
             ready.append(following)
-            appended += following.count
+            appended += following[0].count
         if waiting is not None and not waiting:
             del self._waiting[session]
         self._appended[session] = appended
@@ -78,15 +79,15 @@ class Sequencer:
             for session in [session for session in self._waiting if session not in applied]:
                 self._drop_all(self._waiting.pop(session))
 
-    def _take(self, waiting: Waiting, first_sequence: int) -> Propose:
-        message, _ = waiting.pop(first_sequence)
-        self._waiting_bytes -= len(message.operations)
-        return message
+    def _take(self, waiting: Waiting, first_sequence: int) -> Held:
+        held = waiting.pop(first_sequence)
+        self._waiting_bytes -= len(held[0].operations)
+        return held
 
     def _drop_all(self, waiting: Waiting) -> None:
         for first_sequence in list(waiting):
             self._take(waiting, first_sequence)
 
-    def waiting(self) -> list[tuple[Propose, NodeAddress]]:
+    def waiting(self) -> list[Held]:
         """All that waits, for a leader that ends."""
         return [held for batches in self._waiting.values() for held in batches.values()]

@@ -9,10 +9,17 @@ operations, base index, term, log time, wall time, session, first sequence, resp
 event index, operations. Every later format begins with the same CRC and version, so that a newer
 record is told from a damaged one.
 
+A bundle holds commands of several sessions, which share the cost of a record and nothing else. In
+the place of its operations stand the number of its parts; of each part the session, first sequence,
+count, response sequence, event index and bytes of operations; and the operations of all parts. What
+the header says of a session is 0.
+
 Invariant: a batch takes the indexes from ``base_index`` to ``last_index``, at least one.
 """
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from zlib import crc32
 
@@ -26,6 +33,8 @@ _FORMAT_VERSION = 1
 _HEADER = struct.Struct("<IBBHIQQQqQQQQ")
 _CRC = struct.Struct("<I")
 _BODY = struct.Struct("<BBHIQQQqQQQQ")
+_PARTS = struct.Struct("<H")
+_PART = struct.Struct("<QQHQQI")
 _INDEX_MAX = 2**63
 
 RECORD_BYTES_MIN = _HEADER.size
@@ -41,9 +50,23 @@ class BatchKind(IntEnum):
     KEEP_ALIVE = 5
     TICK = 6  # lets log time pass when nothing else is appended
     OPEN_RESOURCE = 8
+    BUNDLE = 9  # commands of several sessions
 
 
 _KINDS = {int(kind): kind for kind in BatchKind}
+
+
+@dataclass(slots=True)
+class Commands:
+    """Commands of one session that follow each other; the fields are those of ``Batch``."""
+
+    base_index: int
+    session: int
+    first_sequence: int
+    count: int
+    response_sequence: int
+    event_index: int
+    operations: bytes
 
 
 class Batch:
@@ -110,8 +133,29 @@ class Batch:
 
     @property
     def operations(self) -> bytes:
-        """The operations' bytes as the client sent them, copied out of the record."""
+        """The operations' bytes as the client sent them, copied out of the record; of a bundle
+        its parts."""
         return self.record[RECORD_BYTES_MIN:]
+
+    def commands(self) -> list[Commands]:
+        """What each session has in a batch of commands, in the order of the indexes."""
+        if self.kind is not BatchKind.BUNDLE:
+            assert self.kind is BatchKind.COMMANDS, "only commands are taken apart"
+            return [
+                Commands(
+                    self.base_index, self.session, self.first_sequence, self.count,
+                    self.response_sequence, self.event_index, self.operations,
+                )
+            ]  # fmt: skip
+        record, index = self.record, self.base_index
+        start, end = _parts_of(record)
+        commands = []
+        for session, first, count, received, event, size in _PART.iter_unpack(record[start:end]):
+            operations = record[end : end + size]
+            commands.append(Commands(index, session, first, count, received, event, operations))
+            index += count
+            end += size
+        return commands
 
     @classmethod
     def encode(
@@ -205,6 +249,8 @@ class Batch:
             raise BatchCorruptError(f"{count} commands")
         if not 1 <= base_index < _INDEX_MAX:
             raise BatchCorruptError(f"base index {base_index}")
+        if kind is BatchKind.BUNDLE:
+            _check_parts(record, count)
         return cls(
             record,
             kind,
@@ -229,3 +275,33 @@ class Batch:
             f"Batch({self.kind.name} {self.base_index}..{self.last_index} term={self.term} "
             f"session={self.session})"
         )
+
+
+Part = tuple[int, int, int, int, int, bytes]
+"""Session, first sequence, count, response sequence, event index and operations."""
+
+
+def bundled(parts: Sequence[Part]) -> bytes:
+    """What a bundle of these has in the place of its operations."""
+    heads = [_PART.pack(*numbers, len(operations)) for *numbers, operations in parts]
+    return b"".join((_PARTS.pack(len(parts)), *heads, *[part[-1] for part in parts]))
+
+
+def _parts_of(record: bytes) -> tuple[int, int]:
+    """Where in a bundle the heads of its parts begin and end."""
+    start = RECORD_BYTES_MIN + _PARTS.size
+    return start, start + _PARTS.unpack_from(record, RECORD_BYTES_MIN)[0] * _PART.size
+
+
+def _check_parts(record: bytes, count: int) -> None:
+    """Raise if the parts of a bundle are not exactly what it holds."""
+    size_bytes = len(record)
+    if size_bytes < RECORD_BYTES_MIN + _PARTS.size:
+        raise BatchCorruptError("it is a bundle of nothing")
+    start, end = _parts_of(record)
+    if end > size_bytes:
+        raise BatchCorruptError("its parts have no room in it")
+    heads = list(_PART.iter_unpack(record[start:end]))
+    counts = [head[2] for head in heads]
+    if 0 in counts or sum(counts) != count or end + sum([head[5] for head in heads]) != size_bytes:
+        raise BatchCorruptError("its parts contradict it")

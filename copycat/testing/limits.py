@@ -4,7 +4,7 @@ Everything here is legal: it only makes the code take the branches that it takes
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,8 @@ from copycat.actors.simulation import Simulation
 from copycat.client import commands, event_order, queries
 from copycat.server import applier, reads, replicator, session, window
 from copycat.server.roles import leader
+from copycat.server.server import Server
+from copycat.server.steps import Flush
 from copycat.storage import log, segment
 from copycat.testing import cluster
 
@@ -36,6 +38,18 @@ def _begin_low(one: replicator.Replicator) -> None:
     one._next_index = one._following.match_index + 1
 
 
+def _flush_after(delay_s: float) -> Callable[[Server], None]:
+    """What comes within this time, of whomever, comes in one turn, as on a busy server."""
+
+    def flush_soon(server: Server) -> None:
+        if not server._flushing:
+            server._flushing = True
+            node = server._myRef.node
+            node.call_later(delay_s, lambda: node.tell(server.address, Flush()))
+
+    return flush_soon
+
+
 LIMITS: Mapping[str, Limit] = {
     "apply_slice_s": Limit(applier, "SLICE_S", (-1.0,)),  # one batch a turn
     "read_groups": Limit(reads, "GROUPS_MAX", (4,)),
@@ -56,8 +70,16 @@ LIMITS: Mapping[str, Limit] = {
     "unacknowledged_messages": Limit(event_order, "MANY_MESSAGES", (1, 3)),
     "next_index": Limit(replicator.Replicator, "_probe_again", (1,)),  # at the lowest, always
     "late_wake_ups_s": Limit(Simulation, "wake_ups_late_s", (0.005, 0.05)),
+    "long_turns_s": Limit(Server, "flush_soon", (0.002, 0.02)),
 }
 """What can be made small, by name."""
+
+
+_MAKERS: Mapping[str, Callable[[float], object]] = {
+    "next_index": lambda _: _begin_low,
+    "long_turns_s": _flush_after,
+}
+"""Of those that are functions: what makes one for a value."""
 
 
 def draw_limits(chance: random.Random) -> dict[str, float]:
@@ -76,7 +98,9 @@ def small_limits(values: Mapping[str, float]) -> Iterator[None]:
     with ExitStack() as patches:
         for name, value in values.items():
             limit = LIMITS[name]
-            new: object = _begin_low if name == "next_index" else value
+            new: object = value
+            if name in _MAKERS:
+                new = _MAKERS[name](value)
             if isinstance(limit.owner, dict):
                 patches.enter_context(patch.dict(limit.owner, {limit.attribute: new}))
             else:

@@ -106,6 +106,9 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "old batches sent": Branch(Replicator, "_send", before=_is_old),
     "commands ahead of their turn": Branch(Sequencer, "arrive", after=_waits),
+    "bundles appended": Branch(
+        Leader, "_append_gathered", before=lambda leader: len(leader._gathered) > 1
+    ),
     "copies of commands dropped": Branch(Sequencer, "arrive", after=_is_copy),
     "sessions expired": Branch(
         Applier, "_end_session", before=_has_expired, once_for=lambda _, session, *__: session

@@ -8,7 +8,14 @@ from zlib import crc32
 from copycat.actors.address import NodeAddress
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.storage.ballot import Ballot
-from copycat.storage.batch import COMMANDS_PER_BATCH_MAX, RECORD_BYTES_MIN, Batch, BatchKind
+from copycat.storage.batch import (
+    COMMANDS_PER_BATCH_MAX,
+    RECORD_BYTES_MIN,
+    Batch,
+    BatchKind,
+    Part,
+    bundled,
+)
 from copycat.storage.errors import BatchCorruptError, LogCorruptError, LogFormatError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.log import Log
@@ -23,7 +30,7 @@ ENVELOPE = struct.Struct("<4sIIQ")
 PADDING_BYTES_MAX = 7  # behind a record; when it alone is cut off, the log ends behind the file
 SEGMENT_MAGIC = b"CopycLog"
 ENVELOPE_MAGIC = b"\xc5Bat"
-PART = struct.Struct("<BI")  # of a log: the number of the segment, and how long its file is
+PIECE = struct.Struct("<BI")  # of a log: the number of the segment, and how long its file is
 
 
 def disk_with(files: dict[str, bytes]) -> SimulatedDisk:
@@ -57,11 +64,22 @@ def read_batch(data: bytes) -> str:
     )
     assert again.record == data, "a record has one form"
     assert 1 <= batch.count <= COMMANDS_PER_BATCH_MAX, "a batch has a bounded number of commands"
+    if batch.kind == BatchKind.BUNDLE:
+        index, parts = batch.base_index, batch.commands()
+        for part in parts:
+            assert part.base_index == index, "the parts of a bundle follow each other"
+            assert part.count >= 1, "no part of a bundle is empty"
+            index += part.count
+        assert index == batch.last_index + 1, "the parts of a bundle are all of it"
+        assert bundled(parts_of(batch)) == batch.operations, "a bundle has one form"
     return batch.kind.name
 
 
 def example_batch(base_index: int, *, kind: BatchKind = BatchKind.COMMANDS, term: int = 1) -> Batch:
     """A batch with something in every field."""
+    operations = bytes([base_index % 256]) * (base_index % 50)
+    if kind == BatchKind.BUNDLE:
+        operations = bundled([(7, 1, 1, 2, 3, operations)] * (1 + base_index % 3))
     return Batch.encode(
         kind=kind,
         base_index=base_index,
@@ -73,8 +91,19 @@ def example_batch(base_index: int, *, kind: BatchKind = BatchKind.COMMANDS, term
         first_sequence=base_index,
         response_sequence=3,
         event_index=4,
-        operations=bytes([base_index % 256]) * (base_index % 50),
+        operations=operations,
     )
+
+
+def parts_of(batch: Batch) -> list[Part]:
+    """What a bundle was made of."""
+    return [
+        (
+            part.session, part.first_sequence, part.count,
+            part.response_sequence, part.event_index, part.operations,
+        )
+        for part in batch.commands()
+    ]  # fmt: skip
 
 
 def seal_record(data: bytes) -> bytes:
@@ -183,16 +212,16 @@ def go_on(disk: SimulatedDisk, log: Log) -> str:
 def split_log(data: bytes) -> list[bytes]:
     """The segments of a log, each behind its number; what is no whole part is the last."""
     parts = []
-    while len(data) >= PART.size:
-        number, length = PART.unpack_from(data)
-        parts.append(bytes([number]) + data[PART.size : PART.size + length])
-        data = data[PART.size + length :]
+    while len(data) >= PIECE.size:
+        number, length = PIECE.unpack_from(data)
+        parts.append(bytes([number]) + data[PIECE.size : PIECE.size + length])
+        data = data[PIECE.size + length :]
     return parts
 
 
 def join_log(parts: list[bytes]) -> bytes:
     """One input of segments behind their numbers."""
-    return b"".join(PART.pack(part[0], len(part) - 1) + part[1:] for part in parts if part)
+    return b"".join(PIECE.pack(part[0], len(part) - 1) + part[1:] for part in parts if part)
 
 
 def files_of(data: bytes) -> dict[str, bytes]:

@@ -42,7 +42,7 @@ def test_the_gate_of_commands_holds_a_bounded_number_of_bytes(
     assert [early(session, 2) for session in range(1, 11)] == [None] * 10
     assert early(1, 2) is None, "a copy takes the place of the first"
     assert early(11, 2) is Refusal.OVERLOADED
-    assert [each.first_sequence for each in early(1, 1)] == [1, 2]
+    assert [each.first_sequence for each, _ in early(1, 1)] == [1, 2]
     assert early(11, 2) is None
     assert early(12, 2) is Refusal.OVERLOADED
     del applied[2]

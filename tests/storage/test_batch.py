@@ -6,14 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copycat.storage.batch import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Batch, BatchKind
+from copycat.storage.batch import (
+    RECORD_BYTES_MAX,
+    RECORD_BYTES_MIN,
+    Batch,
+    BatchKind,
+    Commands,
+    Part,
+    bundled,
+)
 from copycat.storage.errors import BatchCorruptError, BatchFormatError
 
 NUMBERS = st.integers(0, 2**64 - 1)
 
 
 @given(
-    kind=st.sampled_from(BatchKind),
+    kind=st.sampled_from([kind for kind in BatchKind if kind != BatchKind.BUNDLE]),
     base_index=st.integers(1, 2**63 - 1),
     count=st.integers(1, 512),
     wall_time_us=st.integers(-(2**63), 2**63 - 1),
@@ -50,6 +58,52 @@ def test_decoding_gives_back_what_was_encoded(
     assert type(read.kind) is BatchKind
     assert read.operations == operations
     assert read.last_index == base_index + count - 1
+
+
+PARTS = st.tuples(NUMBERS, NUMBERS, st.integers(1, 9), NUMBERS, NUMBERS, st.binary(max_size=40))
+
+
+@given(parts=st.lists(PARTS, min_size=1, max_size=20))
+def test_a_bundle_gives_back_its_parts(parts: list[Part]) -> None:
+    """Each part comes back with its fields, at the indexes behind those of the part before."""
+    read = Batch.decode(bundle(bundled(parts), sum(part[2] for part in parts)))
+    index = read.base_index
+    for found, part in zip(read.commands(), parts, strict=True):
+        assert found == Commands(index, *part)
+        index += found.count
+    assert index == read.last_index + 1
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        (b"", 1),
+        (b"\x01", 1),
+        (b"\x00\x00", 1),  # no parts
+        (b"\x02\x00" + bundled([(7, 1, 1, 0, 0, b"x")])[2:], 1),  # a part that is not there
+        (bundled([(7, 1, 1, 0, 0, b"x")]), 2),
+        (bundled([(7, 1, 2, 0, 0, b"x"), (8, 1, 0, 0, 0, b"y")]), 2),
+        (bundled([(7, 1, 1, 0, 0, b"x")]) + b"y", 1),
+        (bundled([(7, 1, 1, 0, 0, b"x")])[:-1], 1),
+    ],
+)
+def test_a_bundle_that_contradicts_itself_is_refused(content: bytes, count: int) -> None:
+    """Its parts are all that it holds, in indexes and in bytes, and none is empty."""
+    with pytest.raises(BatchCorruptError):
+        Batch.decode(bundle(content, count))
+
+
+def bundle(content: bytes, count: int) -> bytes:
+    """The record of a bundle."""
+    return Batch.encode(
+        kind=BatchKind.BUNDLE,
+        base_index=5,
+        count=count,
+        term=3,
+        log_time_us=4,
+        wall_time_us=5,
+        operations=content,
+    ).record
 
 
 def example(operations: bytes = b"operations") -> bytes:

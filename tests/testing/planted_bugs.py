@@ -213,7 +213,7 @@ def appends_every_copy() -> AbstractContextManager[Any]:
 
     def let_pass(sequencer: Sequencer, message: Propose, sender: Any) -> Any:
         verdict = arrive(sequencer, message, sender)
-        return [message] if verdict is None and _is_old(sequencer, message) else verdict
+        return [(message, sender)] if verdict is None and _is_old(sequencer, message) else verdict
 
     return patch.object(Sequencer, "arrive", let_pass)
 

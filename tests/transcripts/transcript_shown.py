@@ -2,7 +2,7 @@
 
 from copycat.actors.codec import decode
 from copycat.server.server import Server
-from copycat.storage.batch import Batch, BatchKind
+from copycat.storage.batch import Batch, BatchKind, Commands
 from transcript_stage import Stage
 
 
@@ -47,13 +47,17 @@ def _content(batch: Batch, names: dict[int, str]) -> str:
         case BatchKind.OPEN_RESOURCE:
             name, kind, _ = decode(batch.operations)
             return f"{kind} {name}"
-        case BatchKind.COMMANDS:
-            methods = " ".join(method for _, method, *_ in decode(batch.operations))
-            return f"{names.get(batch.session, '?')}#{batch.first_sequence} {methods}"
+        case BatchKind.COMMANDS | BatchKind.BUNDLE:
+            return " ".join(_commands(part, names) for part in batch.commands())
         case BatchKind.KEEP_ALIVE | BatchKind.CLOSE_SESSION:
             return f"{batch.kind.name.lower().replace('_', '-')} {names.get(batch.session, '?')}"
         case _:
             return batch.kind.name.lower().replace("_", "-")
+
+
+def _commands(commands: Commands, names: dict[int, str]) -> str:
+    methods = " ".join(method for _, method, *_ in decode(commands.operations))
+    return f"{names.get(commands.session, '?')}#{commands.first_sequence} {methods}"
 
 
 def log_lines(stage: Stage) -> list[str]:

@@ -28,8 +28,14 @@ from copycat.server.steps import (
     Retire,
     Tick,
 )
-from copycat.server.window import EARLY_MAX, Sequencer
-from copycat.storage.batch import Batch, BatchKind
+from copycat.server.window import EARLY_MAX, Held, Sequencer
+from copycat.storage.batch import (
+    COMMANDS_PER_BATCH_MAX,
+    OPERATIONS_BYTES_MAX,
+    Batch,
+    BatchKind,
+    bundled,
+)
 from copycat.types import Index
 
 if TYPE_CHECKING:
@@ -77,6 +83,9 @@ class Leader(Role):
         self._sequencer = Sequencer(server.progress.sequences)
         self._early: list[tuple[Propose | ReadIndex, NodeAddress]] = []
         self._early_bytes = 0
+        self._gathered: list[Held] = []  # commands that are appended at the end of the turn
+        self._gathered_count = 0
+        self._gathered_bytes = 0
         self._reads: list[tuple[int, Index, NodeAddress, int]] = []  # round, index, asker, request
         self._open: deque[tuple[Index, int]] = (
             deque()
@@ -129,6 +138,13 @@ class Leader(Role):
         self.server.become_follower()
         return True
 
+    def _has_slept(self) -> bool:
+        """Whether another may have been elected meanwhile; this server has stepped down then."""
+        now_s = self.server.now_s()
+        if now_s - self._ticked_s <= self.server.options.election_timeout_max_s:
+            return False
+        return self._paused_or_cut_off(now_s)
+
     def _log_time_us(self) -> int:
         elapsed_us = round((self.server.now_s() - self._began_s) * 1_000_000)
         return self._log_time_base_us + elapsed_us
@@ -137,8 +153,7 @@ class Leader(Role):
 
     def propose(self, message: Propose, sender: NodeAddress) -> None:
         """Append what a connection proposes, in the order of its session."""
-        if self.server.now_s() - self._ticked_s > self.server.options.election_timeout_max_s:
-            self._paused_or_cut_off(self.server.now_s())
+        if self._has_slept():
             self.server.forward(message, sender)
             return
         if not self._ready:
@@ -158,7 +173,7 @@ class Leader(Role):
             self._propose_commands(message, sender)
         elif message.kind == BatchKind.OPEN_SESSION:
             if len(self.server.progress.sequences) < SESSIONS_MAX:
-                self._append_proposal(BatchKind.OPEN_SESSION, message)
+                self._append_proposal(message)
             else:
                 text = (
                     f"the cluster has {SESSIONS_MAX:,} sessions and opens no more: close clients,"
@@ -168,7 +183,8 @@ class Leader(Role):
         elif self._knows_session(message, sender):
             if message.kind == BatchKind.OPEN_RESOURCE and self._may_not_open(message, sender):
                 return
-            self._append_proposal(BatchKind(message.kind), message)
+            self._append_gathered()
+            self._append_proposal(message)
 
     def _propose_commands(self, message: Propose, sender: NodeAddress) -> None:
         verdict = self._sequencer.arrive(message, sender)
@@ -181,8 +197,37 @@ class Leader(Role):
             }[verdict]
             self._refuse(message, sender, verdict, text)
             return
-        for proposal in verdict:
-            self._append_proposal(_COMMANDS, proposal)
+        for held in verdict:
+            self._gather(held)
+
+    def _gather(self, held: Held) -> None:
+        """Have commands appended at the end of the turn, in one batch with others that come in it."""
+        count, size_bytes = held[0].count, len(held[0].operations)
+        if (
+            self._gathered_count + count > COMMANDS_PER_BATCH_MAX
+            or self._gathered_bytes + size_bytes > OPERATIONS_BYTES_MAX
+        ):
+            self._append_gathered()
+        self._gathered.append(held)
+        self._gathered_count += count
+        self._gathered_bytes += size_bytes
+        self.server.flush_soon()
+
+    def _append_gathered(self) -> None:
+        gathered = self._gathered
+        if len(gathered) == 1:
+            self._append_proposal(gathered[0][0])
+        elif gathered:
+            parts = [
+                (
+                    each.session, each.first_sequence, each.count,
+                    each.response_sequence, each.event_index, each.operations,
+                )
+                for each, _ in gathered
+            ]  # fmt: skip
+            self._append(BatchKind.BUNDLE, count=self._gathered_count, operations=bundled(parts))
+        gathered.clear()
+        self._gathered_count = self._gathered_bytes = 0
 
     def _knows_session(self, message: Propose, sender: NodeAddress) -> bool:
         if message.session in self.server.progress.sequences:
@@ -209,9 +254,9 @@ class Leader(Role):
             self._refuse(message, sender, Refusal.LACKS_TYPE, text)
         return bool(lacking)
 
-    def _append_proposal(self, kind: BatchKind, proposal: Propose) -> None:
+    def _append_proposal(self, proposal: Propose) -> None:
         self._append(
-            kind,
+            BatchKind(proposal.kind),
             session=proposal.session,
             first_sequence=proposal.first_sequence,
             count=proposal.count,
@@ -273,7 +318,11 @@ class Leader(Role):
     # Replication and commitment.
 
     def replicate(self, message: Replicate, sender: NodeAddress) -> None:
-        """Have every follower sent what it lacks."""
+        """Append what has come in this turn, and have every follower sent what it lacks."""
+        if self._gathered:
+            if self._has_slept():
+                return
+            self._append_gathered()
         self._replicate(announce=message.announce)
 
     def ask_following(self, message: AskFollowing, sender: NodeAddress) -> dict[str, Following]:
@@ -347,8 +396,8 @@ class Leader(Role):
         """Answer what is still open, before the role ends."""
         for _, _, asker, number in self._reads:
             self.send(asker, ReadIndexReply(number, 0))
-        held = [*self._early, *self._sequencer.waiting()]
-        self._reads, self._early = [], []
+        held = [*self._early, *self._gathered, *self._sequencer.waiting()]
+        self._reads, self._early, self._gathered = [], [], []
         for request, asker in held:
             self._refuse_to_lead(request, asker)
 
