@@ -22,6 +22,10 @@ INTEGER_BOUND = 2**64  # ints are from -INTEGER_BOUND up to but not including it
 
 _SHORT_BYTES = 0x58  # the head of a byte string whose length is in the next byte
 _SHORT_BYTES_MIN = 25  # bytes of such a string with its head; shorter ones have another head
+_BYTES_HEADS = tuple(
+    bytes([0x40 + length]) if length < _SHORT_BYTES_MIN - 1 else bytes([_SHORT_BYTES, length])
+    for length in range(256)
+)
 _SHORT_LIST_MAX = 23
 _SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_MAX + 1))
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
@@ -64,6 +68,8 @@ def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> bytes:
     Raises:
         CodecError: it is not a plain value; the text names the type and where it is.
     """
+    if type(value) is bytes and len(value) < len(_BYTES_HEADS):
+        return _BYTES_HEADS[len(value)] + value  # by far the most frequent value
     kind = type(value)
     is_flat = _FLAT.issuperset(map(type, value)) if kind is list else kind in _FLAT
     if not is_flat and not _is_plain((value,), depth_max):

@@ -106,6 +106,11 @@ class Commands:
         self._in_flight: dict[int, CommandBatch] = {}  # by first sequence, in order
 
     @property
+    def wait(self) -> bool:
+        """Whether a command is to be sent."""
+        return bool(self._unsent)
+
+    @property
     def are_unanswered(self) -> bool:
         """Whether a command is under way or waits to be."""
         return bool(self._in_flight or self._unsent)

@@ -66,6 +66,11 @@ class Queries:
         self._held: list[QueryBatch] = []  # answered, but earlier commands are not
 
     @property
+    def wait(self) -> bool:
+        """Whether a query is to be sent."""
+        return bool(self._waiting)
+
+    @property
     def are_unanswered(self) -> bool:
         """Whether a query is under way or waits to be."""
         return bool(self._in_flight or self._waiting)

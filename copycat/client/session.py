@@ -381,9 +381,12 @@ class ClientSession(Actor):
         """
         ready = self._attachment.connection is not None and self._resend_at_s == inf
         if ready and not self._closing:
-            if self._commands.send_waiting(now_s, self.session, self._events.index):
+            if self._commands.wait and self._commands.send_waiting(
+                now_s, self.session, self._events.index
+            ):
                 self._events.acknowledged()
-            self._queries.send_waiting(now_s, self.session, self._index)
+            if self._queries.wait:
+                self._queries.send_waiting(now_s, self.session, self._index)
             self._openings.send_waiting(now_s, self.session)
         if self._wake_s > now_s + BUSY_WAKE_S or self._deadlines.next_s < self._wake_s:
             self._plan(now_s)

@@ -119,7 +119,8 @@ def _all_failed(count: int, failure: tuple[str, str]) -> bytes:
 def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
     try:
         if not failures:
-            return encode_list(encode(values), _NO_FAILURES)
+            encoded = encode_list(encode(values[0])) if len(values) == 1 else encode(values)
+            return encode_list(encoded, _NO_FAILURES)
         return encode([values, failures])
     except CodecError:
         for offset, value in enumerate(values):

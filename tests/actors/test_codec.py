@@ -52,6 +52,12 @@ def test_a_value_comes_back_exactly(value: Any) -> None:
     assert repr(decode(encode(value))) == repr(value)
 
 
+def test_bytes_of_every_length_are_written_as_the_encoder_writes_them() -> None:
+    """Short ones, which do not pass through it, have the one form that CBOR's rules prefer."""
+    for length in range(600):
+        assert encode(bytes(length)) == cbor2.dumps(bytes(length))
+
+
 def test_a_tuple_comes_back_as_a_list() -> None:
     """The one difference that is allowed."""
     assert decode(encode((1, (2, "x"), {"k": (3,)}))) == [1, [2, "x"], {"k": [3]}]
