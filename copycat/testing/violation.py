@@ -9,7 +9,7 @@ from copycat.actors.frame import decode_payload
 from copycat.actors.simulated_links import FRAME_LENGTH_BYTES
 from copycat.actors.simulation import Simulation
 from copycat.protocol.raft import AppendEntries
-from copycat.storage.batch import Batch
+from copycat.storage.batch import Batch, BatchKind
 from copycat.storage.errors import BatchCorruptError
 from copycat.types import Index
 
@@ -172,6 +172,9 @@ def _told_record(record: bytes) -> str:
 def told_batch(batch: Batch) -> str:
     """A batch in a few words: its place, and what it is."""
     what = f"{batch.base_index}..{batch.last_index} of term {batch.term}: {batch.kind.name}"
+    if batch.kind is BatchKind.BUNDLE:
+        parts = [f"{part.session} from {part.first_sequence}" for part in batch.commands()]
+        return f"{what} of sessions {', '.join(parts)}"
     if not batch.session:
         return what
     sequence = f" from {batch.first_sequence}" if batch.first_sequence else ""

@@ -103,9 +103,9 @@ SESSIONS = [
         "each server ends sessions by its own clock",
         "Copycat #263 (time-outs of each server's own options)",
         APPLIER,
-        "due_us = batch.log_time_us + self._timeouts_us[batch.session]",
-        "own_us = round(self.environment.clock.monotonic_s() * 1_000_000)\n"
-        "            due_us = own_us + self._timeouts_us[batch.session]",
+        "timeouts_us, due, now_us = self._timeouts_us, self._due, self._log_time_us",
+        "timeouts_us, due = self._timeouts_us, self._due\n"
+        "        now_us = round(self.environment.clock.monotonic_s() * 1_000_000)",
     ),
     Piece(
         "a write with a version does not look at the version",

@@ -16,6 +16,7 @@ from copycat.server.roles import leader as leader_module
 from copycat.server.server import Server
 from copycat.storage.batch import Batch, BatchKind
 from copycat.testing.limits import small_limits
+from copycat.testing.violation import told_batch
 from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 ADD = encode([[0, "add", 1]])  # for a resource that there is not: it is appended all the same
@@ -105,6 +106,17 @@ def test_commands_of_several_sessions_share_a_batch_and_nothing_else() -> None:
             assert len({part.session for part in parts}) == 3
             assert bundle.last_index == first + 3
             assert server.progress.applied_index >= bundle.last_index
+
+
+def test_a_story_tells_what_is_in_a_bundle(proposing: Proposing) -> None:
+    """The one who reads of a failure sees which commands share the record."""
+    before = proposing.leader.log.last_index
+    proposing.propose(0, 1)
+    proposing.propose(1, 1)
+    (bundle,) = proposing.appended(before)
+    one, other = proposing.sessions
+    told = f"{before + 1}..{before + 2} of term 1: BUNDLE of sessions {one} from 1, {other} from 1"
+    assert told_batch(bundle) == told
 
 
 def bundles_of(server: Server) -> list[Batch]:
