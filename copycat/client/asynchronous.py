@@ -337,7 +337,7 @@ class _Household:
 
     def __init__(self, node: Node, *, is_own: bool) -> None:
         self.node = node
-        self.links = SharedLinks()
+        self.links = SharedLinks(Identity(node.name) if is_own else None)
         self.members = 0
         self._is_own = is_own
 

@@ -4,9 +4,11 @@ Sessions on one node share its links: ``SharedLinks`` knows what is up and hangs
 when no session wants it any more. ``Servers`` is one session's own view and choice.
 """
 
+from dataclasses import replace
 from math import inf
 
 from copycat.actors.environment import (
+    Identity,
     Links,
     NodeConnected,
     NodeDisconnected,
@@ -15,21 +17,28 @@ from copycat.actors.environment import (
 from copycat.client.options import SessionOptions
 
 DIAL_NEXT_AFTER_S = 0.25  # an endpoint that says nothing for so long does not hold up the next
+OTHER_CLUSTER = "it is a server of another cluster than those reached before"
 DOUBT_S = 10.0  # how long a server that failed us is the last choice
 
 
 class SharedLinks:
     """The links of one node, and how many sessions want each.
 
+    All servers that are used are of one cluster, that of the first one which was reached. A node of
+    the sessions' own says so from then on, and so the runtime refuses servers of another cluster,
+    which may well bear the same names.
+
     Attributes:
         up: the servers that are connected, by name, with the endpoint that was dialled.
         failures: why an endpoint is not connected, in one line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity | None = None) -> None:
+        """``identity``: how the node has introduced itself; None for one that others use, too."""
         self.up: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self._wishes: dict[str, int] = {}
+        self._identity = identity
 
     def want(self, links: Links, endpoint: str) -> None:
         """One more session wants to be connected to this endpoint."""
@@ -46,8 +55,15 @@ class SharedLinks:
             self.failures.pop(endpoint, None)
             links.hang_up(endpoint)
 
-    def connected(self, notice: NodeConnected) -> None:
+    def connected(self, links: Links, notice: NodeConnected) -> None:
         """A link to a server is up. Every session may say so."""
+        own = self._identity
+        if own is not None and not own.cluster_id:
+            self._identity = replace(own, cluster_id=notice.cluster_id)
+            links.introduce(self._identity)
+        elif own is not None and notice.cluster_id not in (0, own.cluster_id):
+            links.refuse(notice.node, OTHER_CLUSTER)  # it was up before it could be refused
+            return
         self.up[notice.node] = notice.endpoint
         self.failures.pop(notice.endpoint, None)
 
@@ -128,7 +144,7 @@ class Servers:
 
     def connected(self, notice: NodeConnected) -> None:
         """A link to a server is up."""
-        self._shared.connected(notice)
+        self._shared.connected(self._links, notice)
 
     def unreachable(self, notice: NodeUnreachable, now_s: float) -> None:
         """An endpoint could not be reached: the next one is due."""

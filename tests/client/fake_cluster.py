@@ -67,8 +67,16 @@ class FakeSession:
 class FakeCluster:
     """The shared state, and what the test does to it."""
 
-    def __init__(self, simulation: Simulation | None, servers: int = 3) -> None:
+    def __init__(
+        self,
+        simulation: Simulation | None,
+        servers: int = 3,
+        *,
+        prefix: str = "n",
+        cluster_id: int = 7,
+    ) -> None:
         self._simulation = simulation
+        self.cluster_id = cluster_id
         self.index = 100
         self.term = 1
         self.leader = "n1"  # "" for none
@@ -85,7 +93,7 @@ class FakeCluster:
         self.resources: dict[str, tuple[int, str]] = {}
         self.lists: dict[int, list[Any]] = {}
         self.received: list[Any] = []  # every request
-        self.names = [f"n{place}" for place in range(1, servers + 1)]
+        self.names = [f"{prefix}{place}" for place in range(1, servers + 1)]
         self.endpoints = tuple(f"{name}:7400" for name in self.names)
         self.nodes: dict[str, Node] = {}
         self.connections: list[FakeConnection] = []
@@ -94,7 +102,7 @@ class FakeCluster:
 
     def identity(self, name: str) -> Identity:
         """How a server introduces itself."""
-        return Identity(name, cluster_id=7, node_id=self.names.index(name) + 1)
+        return Identity(name, cluster_id=self.cluster_id, node_id=self.names.index(name) + 1)
 
     def start(self, name: str) -> None:
         """Start a server, or start it again."""

@@ -57,6 +57,32 @@ def test_the_first_endpoint_that_is_reached_is_used(
     assert simulation.run(run()) == "n3"
 
 
+def test_servers_of_another_cluster_are_never_used(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """One is among the endpoints by mistake: nothing is written there, though all others fail."""
+    other = FakeCluster(simulation, 1, prefix="m", cluster_id=8)
+
+    async def run() -> Unreachable:
+        endpoints = (*cluster.endpoints, *other.endpoints)
+        async with AsyncClient(*endpoints, session_timeout_s=60) as client:
+            await client.submit_command(1, "append", 1)
+            for name in cluster.names:
+                simulation.crash(name, silent=False)
+            await asyncio.sleep(1.0)
+            with pytest.raises(Unreachable) as caught:
+                await client.submit_command(1, "append", 2)
+            for name in cluster.names:
+                cluster.start(name)
+            await client.submit_command(1, "append", 3)
+            return caught.value
+
+    unreachable = simulation.run(run(), timeout_s=60)
+    assert "wrong cluster" in dict(unreachable.causes)["m1:7400"]
+    assert other.received == []
+    assert cluster.lists[1] == [1, 3]
+
+
 def test_a_silent_server_is_left(simulation: Simulation, cluster: FakeCluster) -> None:
     """A server that hangs while its connection stays up does not hold the session."""
 

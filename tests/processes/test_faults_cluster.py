@@ -126,6 +126,32 @@ def test_a_server_of_another_cluster_takes_no_part(cluster: ProcessCluster, tmp_
     assert cluster.statuses()["n3"].commit_index == 0
 
 
+def test_a_client_with_endpoints_of_two_clusters_uses_one(
+    cluster: ProcessCluster, tmp_path: Path
+) -> None:
+    """The servers of both bear the same names; the other cluster has never had a session of it."""
+    (tmp_path / "other").mkdir()
+    with ProcessCluster(tmp_path / "other") as other:
+        other.leader()
+        endpoints = (*cluster.endpoints, *other.endpoints)
+        with Client(*endpoints, timeout_s=WAIT_S, session_timeout_s=60) as client:
+            counter = client.open(DistributedCounter, "hits")
+            assert counter.increment() == 1
+            for name in cluster.peers:
+                cluster.kill(name)
+
+            def is_refused() -> bool:
+                with pytest.raises(NotApplied) as read:
+                    counter.value(timeout_s=DEADLINE_S)
+                return any("wrong cluster" in cause for _, cause in read.value.causes)
+
+            until(is_refused, "the other cluster is refused")
+            for name in cluster.peers:
+                cluster.start(name)
+            assert counter.increment() == 2
+        assert {status.commit_index for status in other.statuses().values()} == {1}
+
+
 def test_without_a_majority_calls_say_what_is_known(cluster: ProcessCluster) -> None:
     """In time, and typed; with a second server everything is there again."""
     with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
