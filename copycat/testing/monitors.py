@@ -1,7 +1,7 @@
 """Monitors: they look at all servers after every event and raise when a rule is broken.
 
 Here are the rules of elections, ballots, logs and commitment; those of what is applied are in
-``applied``, those of what clients are told in ``told``. A look costs as much as what has changed,
+``applied``, those of what servers say in ``said``, those of what clients are told in ``told``. A look costs as much as what has changed,
 and a server changes in its turns only; every ``FULL_CHECK_EVENTS`` events everything is compared
 from the beginning.
 """
@@ -16,6 +16,7 @@ from copycat.storage.errors import StorageError
 from copycat.testing import rules
 from copycat.testing.applied import Applied
 from copycat.testing.ledger import Ledger, Place
+from copycat.testing.said import Said
 from copycat.testing.told import Told
 from copycat.testing.violation import Story, told_batch
 from copycat.types import Index, Term
@@ -79,6 +80,7 @@ class Monitors:
         story: what they have seen; others may add what they do to the servers.
         ledger: every batch there ever was.
         applied: the monitors of what is applied.
+        said: the monitors of what servers say.
         told: the monitors of what clients are told.
         leaders: who led in each term: name and incarnation.
         checks: how many events have been looked at.
@@ -89,6 +91,7 @@ class Monitors:
         self.story.survey = self._survey
         self.ledger = Ledger(self.story)
         self.applied = Applied(self.story, self.ledger)
+        self.said = Said(self.story, self.ledger, cluster.majority)
         self.told = Told(self.story, self.applied, cluster.simulation.fail)
         self.leaders: dict[Term, tuple[str, int]] = {}
         self.checks = 0
@@ -118,6 +121,7 @@ class Monitors:
         )
         self._check_recovered(watched, server)
         self.applied.started(name, node, server)
+        self.said.started(name, node, server)
         self._look_at(watched, server)
 
     def wiped(self, name: str) -> None:
@@ -254,6 +258,7 @@ class Monitors:
                 who=(watched.name, known[0]),
             )
         self._check_votes(watched, term)
+        self.said.check_elected(watched.name, server.identity.server_id, term)
         self.ledger.check_leader(watched.name, term, watched.log)
         watched.leads_in = term
         if not watched.node.stopped:  # else its roles are gone

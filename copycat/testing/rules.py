@@ -35,6 +35,15 @@ SAME_STATE = (
 )
 SAME_ANSWERS = "State Machine Safety: servers give the same answers (§6.3)"
 SAME_EVENTS = "State Machine Safety: servers publish the same events (§6.3)"
+READS_CONFIRMED = (
+    "Reads: a leader gives out an index when a majority has answered what it sent after it was"
+    " asked (§6.4)"
+)
+READS_FRESH = "Reads: a read sees all that was committed anywhere when it arrived (§6.4)"
+QUERIES_IN_ORDER = (
+    "Sessions: a query sees the commands before it, and nothing older than its session has seen"
+    " (§6.4)"
+)
 EXACTLY_ONCE = (
     "Exactly once: a command of a session is applied at one index, after the one before it, however"
     " often it is in the log (§6.3)"

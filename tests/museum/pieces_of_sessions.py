@@ -17,6 +17,27 @@ WINDOW = "copycat/server/window.py"
 
 READS = [
     Piece(
+        "a read is confirmed by the leader itself",
+        "Copycat 6a9f491f (members without a vote counted for reads)",
+        LEADER,
+        "confirmed = rounds[-self.server.options.majority]",
+        "confirmed = rounds[-1]",
+    ),
+    Piece(
+        "an answer to an earlier question confirms a later read",
+        "Raft §6.4 (a heartbeat that was sent before the read confirms it)",
+        LEADER,
+        "self._rounds.current += 1",
+        "self._rounds.current += 0",
+    ),
+    Piece(
+        "a server reads before it has applied what the read must see",
+        "etcd #3879 (reads served before a restarted server has caught up)",
+        READING,
+        "index if read.queries is None else max(index, read.queries.index)",
+        "index if read.queries is None else read.queries.index",
+    ),
+    Piece(
         "a query does not wait for the commands before it",
         "Copycat #222 (queries and commands out of order in the sequencer)",
         READING,

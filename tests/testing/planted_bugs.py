@@ -256,6 +256,18 @@ def reads_what_it_has() -> AbstractContextManager[Any]:
     return patch.object(ReadQueue, "add", add_ready)
 
 
+def waits_for_no_command() -> AbstractContextManager[Any]:
+    """A query runs before the commands that were submitted before it."""
+    add = ReadQueue.add
+
+    def add_unordered(queue: ReadQueue, read: Any, *rest: Any) -> None:
+        if read.queries is not None:
+            read = replace(read, queries=replace(read.queries, sequence=0))
+        add(queue, read, *rest)
+
+    return patch.object(ReadQueue, "add", add_unordered)
+
+
 def takes_a_refusal_for_an_answer() -> AbstractContextManager[Any]:
     append_entries_reply = Replicator.append_entries_reply
 
@@ -333,7 +345,6 @@ NETWORK = ("network", "reset")
 
 DAMAGED = "the log is damaged"  # what a server says of its own disk
 CUT_APART = "batches are whole"  # what a leader says of a follower's answer
-BACK = "Sessions: what a session sees never goes back in time"
 PROGRESS = "Progress: when the faults have ended, every call ends"
 
 REIGNS = (rules.ELECTION_SAFETY, rules.VOTES)
@@ -342,6 +353,7 @@ INCOMPLETE = (rules.LEADER_COMPLETENESS, *COMMITTED)
 ACKNOWLEDGED = (rules.REPLICATION, rules.COMMIT_DURABLE, CUT_APART)
 TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION)
 NOT_VERIFIED = (rules.REPLICATION, rules.LOG_MATCHING, rules.COMMIT_DURABLE, *COMMITTED)
+OLD_READS = (rules.READS_FRESH, rules.QUERIES_IN_ORDER)
 DIVERGED = (rules.SAME_ANSWERS, rules.SAME_EVENTS, rules.LOCKS_OF_THE_LIVING)
 
 BUGS = [
@@ -372,8 +384,9 @@ BUGS = [
     PlantedBug("counted reads", (rules.SAME_STATE,), (), bugs.counts_its_reads),
     PlantedBug("chance answers", (rules.SAME_ANSWERS,), (), bugs.answers_by_chance),
     PlantedBug("chance events", (rules.SAME_EVENTS,), (), bugs.publishes_by_chance),
-    PlantedBug("stale read", (LINEARIZABLE,), ("isolate leader",), asks_nobody_before_a_read),
-    PlantedBug("old read", (LINEARIZABLE, BACK), (*SLOW_DISK, "network"), reads_what_it_has),
+    PlantedBug("stale read", (rules.READS_CONFIRMED,), (), asks_nobody_before_a_read),
+    PlantedBug("old read", OLD_READS, (*SLOW_DISK, "network"), reads_what_it_has),
+    PlantedBug("hasty query", (rules.QUERIES_IN_ORDER,), (), waits_for_no_command),
     PlantedBug("duplicate apply", (rules.EXACTLY_ONCE,), LEADERS, applies_every_copy),
     PlantedBug("own clock", (rules.SAME_STATE, *DIVERGED), ("clock",), expires_by_its_own_clock),
     PlantedBug("dead holder", (rules.LOCKS_OF_THE_LIVING,), (), keeps_the_locks_of_the_dead),

@@ -1,0 +1,204 @@
+"""Monitors of what servers say: votes, confirmations of a leader, and answers to queries.
+
+They see each message as it leaves a server, and as it arrives at one. What may not be said is a
+broken rule at once, whether or not it does harm in that world: a read that nobody has confirmed is
+stale only when another leader was there already.
+
+Nobody can tell which request a reply answers, or which of two equal messages has arrived. In doubt
+the monitors assume the later one, so they never accuse wrongly.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from copycat.actors import NodeAddress
+from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
+from copycat.protocol.raft import (
+    AppendEntries,
+    AppendEntriesReply,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVoteReply,
+)
+from copycat.testing import rules
+from copycat.testing.ledger import Ledger
+from copycat.testing.violation import Story
+from copycat.types import Index, SessionId, Term
+
+if TYPE_CHECKING:
+    from copycat.actors.simulated_node import SimulatedNode
+    from copycat.server.server import Server
+
+Moment = int
+"""How many messages had been said before; 0 is before all."""
+
+Reply = tuple[Term, bool, Index, int]
+
+
+class Said:
+    """What the servers of one world say to each other and to clients."""
+
+    def __init__(self, story: Story, ledger: Ledger, majority: int) -> None:
+        self.story = story
+        self.ledger = ledger
+        self.majority = majority
+        self.now: Moment = 0
+        self.links: dict[tuple[str, str], _Link] = {}
+        self._votes: dict[tuple[str, Term], set[int]] = {}
+
+    def started(self, name: str, node: "SimulatedNode", server: "Server") -> None:
+        """Watch a server that has just started."""
+        speaker = _Speaker(self, name, server)
+        arrives, leaves = speaker.arrives, speaker.leaves
+        kinds = arrives.keys() | leaves.keys()
+        deliver = node.deliver
+
+        def watched_deliver(target: NodeAddress, message: Any, sender: NodeAddress) -> None:
+            kind = type(message)
+            if kind in kinds:  # most are not
+                self.now += 1
+                if target.node == name and kind in arrives:
+                    arrives[kind](message, sender)
+                if sender.node == name and kind in leaves:
+                    leaves[kind](message, target)
+            deliver(target, message, sender)
+
+        node.deliver = watched_deliver  # type: ignore[method-assign]
+
+    def voted(self, candidate: str, message: RequestVoteReply) -> None:
+        """An answer to a request for a vote has arrived."""
+        if message.granted:
+            self._votes.setdefault((candidate, message.term), set()).add(message.voter)
+
+    def check_elected(self, name: str, server_id: int, term: Term) -> None:
+        """Who leads has heard of the votes of a majority, with its own."""
+        voters = self._votes.get((name, term), set()) | {server_id}
+        if len(voters) < self.majority:
+            raise self.story.violated(
+                rules.VOTES,
+                f"{name} leads in term {term} and has heard of {len(voters)} votes, its own"
+                " included",
+                who=(name,),
+            )
+
+
+class _Link:
+    """What a leader and one follower have said to each other, as far as its leadership is
+    concerned.
+
+    Attributes:
+        confirmed: by term, when the latest request left that the leader knows to be answered.
+    """
+
+    def __init__(self) -> None:
+        self.confirmed: dict[Term, Moment] = {}
+        self._sent: dict[tuple[int, ...], Moment] = {}  # requests
+        self._heard: dict[Term, Moment] = {}  # when the latest left of those that have arrived
+        self._answered: dict[Reply, Moment] = {}  # the same, when such a reply left
+
+    def request_leaves(self, message: AppendEntries, now: Moment) -> None:
+        self._sent[_key(message)] = now
+
+    def request_arrives(self, message: AppendEntries) -> None:
+        heard = self._heard.get(message.term, 0)
+        self._heard[message.term] = max(heard, self._sent.get(_key(message), 0))
+
+    def reply_leaves(self, message: AppendEntriesReply) -> None:
+        self._answered[_reply(message)] = self._heard.get(message.term, 0)
+
+    def reply_arrives(self, message: AppendEntriesReply) -> None:
+        confirmed = self.confirmed.get(message.term, 0)
+        self.confirmed[message.term] = max(confirmed, self._answered.get(_reply(message), 0))
+
+
+class _Speaker:
+    """One life of a server.
+
+    Attributes:
+        arrives, leaves: what to do with a message of a type, and who it is from or for.
+    """
+
+    def __init__(self, said: Said, name: str, server: "Server") -> None:
+        self.arrives: dict[type, Callable[[Any, NodeAddress], None]] = {
+            AppendEntries: lambda m, sender: self._from(sender).request_arrives(m),
+            AppendEntriesReply: lambda m, sender: self._to(sender).reply_arrives(m),
+            RequestVoteReply: lambda m, _: said.voted(name, m),
+            ReadIndex: self._read_index_asked,
+            SubmitQueries: self._queries_arrive,
+        }
+        self.leaves: dict[type, Callable[[Any, NodeAddress], None]] = {
+            AppendEntries: lambda m, target: self._to(target).request_leaves(m, said.now),
+            AppendEntriesReply: lambda m, target: self._from(target).reply_leaves(m),
+            ReadIndexReply: self._read_index_given,
+            QueriesReply: self._queries_answered,
+        }
+        self._said = said
+        self._name = name
+        self._server = server
+        self._asked: dict[tuple[NodeAddress, int], Moment] = {}
+        self._queries: dict[tuple[SessionId, int], tuple[Index, SubmitQueries]] = {}
+
+    def _to(self, follower: NodeAddress) -> _Link:
+        return self._said.links.setdefault((self._name, follower.node), _Link())
+
+    def _from(self, leader: NodeAddress) -> _Link:
+        return self._said.links.setdefault((leader.node, self._name), _Link())
+
+    # Reads.
+
+    def _read_index_asked(self, message: ReadIndex, sender: NodeAddress) -> None:
+        self._asked.setdefault((sender, message.request), self._said.now)
+
+    def _read_index_given(self, message: ReadIndexReply, target: NodeAddress) -> None:
+        asked = self._asked.pop((target, message.request), None)
+        if asked is None or message.index == 0:
+            return
+        term = self._server.ballot.term
+        confirming = [
+            follower
+            for (leader, follower), link in self._said.links.items()
+            if leader == self._name and link.confirmed.get(term, 0) > asked
+        ]
+        if len(confirming) + 1 < self._said.majority:
+            raise self._said.story.violated(
+                rules.READS_CONFIRMED,
+                f"{self._name}, in term {term}, tells {target.node} to read at {message.index}; of"
+                f" what it sent since it was asked it knows the answers of"
+                f" {', '.join(confirming) or 'nobody'}",
+                who=(self._name, target.node),
+                index=message.index,
+            )
+
+    def _queries_arrive(self, message: SubmitQueries, _sender: NodeAddress) -> None:
+        committed = self._said.ledger.committed
+        index = committed[-1].place.last_index if committed else 0
+        self._queries.setdefault((message.session, message.read), (index, message))
+
+    def _queries_answered(self, message: QueriesReply, target: NodeAddress) -> None:
+        index, queries = self._queries.pop((message.session, message.read), (0, None))
+        if queries is None:
+            return  # a second answer: the network had doubled the question
+        story, who = self._said.story, (self._name, target.node)
+        told = f"{self._name} answers {queries!r} of {target.node} at {message.index}"
+        if queries.consistency == Consistency.LINEARIZABLE and message.index < index:
+            detail = f"{told}; when they arrived, {index} was committed"
+            raise story.violated(rules.READS_FRESH, detail, who=who, index=index)
+        sequence = self._server.progress.sequences.get(message.session, queries.sequence)
+        if message.index < queries.index or sequence < queries.sequence:
+            detail = f"{told}, when commands of the session up to {sequence} were applied"
+            raise story.violated(rules.QUERIES_IN_ORDER, detail, who=who, index=message.index)
+
+
+def _key(message: AppendEntries) -> tuple[int, ...]:
+    """What tells a request from others, without a look into its batches."""
+    return (
+        message.term,
+        message.prev_index,
+        message.commit_index,
+        message.round,
+        len(message.batches),
+    )
+
+
+def _reply(message: AppendEntriesReply) -> Reply:
+    return message.term, message.accepted, message.match_index, message.round
