@@ -39,6 +39,10 @@ READS_CONFIRMED = (
     "Reads: a leader gives out an index when a majority has answered what it sent after it was"
     " asked (§6.4)"
 )
+READS_TOLD_APART = (
+    "Reads: each question for an index has a number of its own, so no answer to an earlier one"
+    " fits (§6.4)"
+)
 READS_FRESH = "Reads: a read sees all that was committed anywhere when it arrived (§6.4)"
 QUERIES_IN_ORDER = (
     "Sessions: a query sees the commands before it, and nothing older than its session has seen"

@@ -129,12 +129,14 @@ class _Speaker:
         self.leaves: dict[type, Callable[[Any, NodeAddress], None]] = {
             AppendEntries: lambda m, target: self._to(target).request_leaves(m, said.now),
             AppendEntriesReply: lambda m, target: self._from(target).reply_leaves(m),
+            ReadIndex: self._read_index_wanted,
             ReadIndexReply: self._read_index_given,
             QueriesReply: self._queries_answered,
         }
         self._said = said
         self._name = name
         self._server = server
+        self._questions: set[int] = set()
         self._asked: dict[tuple[NodeAddress, int], Moment] = {}
         self._queries: dict[tuple[SessionId, int], tuple[Index, SubmitQueries]] = {}
 
@@ -145,6 +147,16 @@ class _Speaker:
         return self._said.links.setdefault((leader.node, self._name), _Link())
 
     # Reads.
+
+    def _read_index_wanted(self, message: ReadIndex, target: NodeAddress) -> None:
+        if message.request in self._questions:
+            raise self._said.story.violated(
+                rules.READS_TOLD_APART,
+                f"{self._name} asks {target.node} for a read index once more under the number"
+                f" {message.request}",
+                who=(self._name, target.node),
+            )
+        self._questions.add(message.request)
 
     def _read_index_asked(self, message: ReadIndex, sender: NodeAddress) -> None:
         self._asked.setdefault((sender, message.request), self._said.now)

@@ -10,6 +10,7 @@ LEADER = "copycat/server/roles/leader.py"
 LOCK = "resources/lock.py"
 MAP = "resources/map.py"
 READING = "copycat/server/reading.py"
+READS_OF_SERVER = "copycat/server/reads.py"
 RESOURCE = "copycat/server/resource.py"
 SERVER = "copycat/server/server.py"
 SESSION = "copycat/server/session.py"
@@ -29,6 +30,13 @@ READS = [
         LEADER,
         "self._rounds.current += 1",
         "self._rounds.current += 0",
+    ),
+    Piece(
+        "the answer to an earlier question for an index is taken for that to a later one",
+        "etcd #20418 (the id of a read index is used again)",
+        READS_OF_SERVER,
+        "self._requests += 1",
+        "self._requests = 1",
     ),
     Piece(
         "a server reads before it has applied what the read must see",

@@ -24,12 +24,13 @@ from copycat.server import replicator
 from copycat.server.applier import Applier
 from copycat.server.outbox import Outbox
 from copycat.server.reading import ReadQueue
+from copycat.server.reads import Reads
 from copycat.server.replicator import Replicator
 from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
 from copycat.server.session import Session
-from copycat.server.steps import CommandsAnswered, EventsAfter, Replicate
+from copycat.server.steps import CommandsAnswered, EventsAfter, FlushReads, Replicate
 from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
@@ -201,6 +202,16 @@ def asks_nobody_before_a_read() -> AbstractContextManager[Any]:
         role._reads = []
 
     return patch.object(Leader, "read_index", answer_at_once)
+
+
+def asks_under_one_number() -> AbstractContextManager[Any]:
+    flush_reads = Reads.flush_reads
+
+    def flush_again(reads: Reads, message: FlushReads, sender: Any) -> None:
+        reads._requests = 0
+        flush_reads(reads, message, sender)
+
+    return patch.object(Reads, "flush_reads", flush_again)
 
 
 def elects_who_is_behind() -> AbstractContextManager[Any]:
@@ -385,6 +396,7 @@ BUGS = [
     PlantedBug("chance answers", (rules.SAME_ANSWERS,), (), bugs.answers_by_chance),
     PlantedBug("chance events", (rules.SAME_EVENTS,), (), bugs.publishes_by_chance),
     PlantedBug("stale read", (rules.READS_CONFIRMED,), (), asks_nobody_before_a_read),
+    PlantedBug("same question", (rules.READS_TOLD_APART,), (), asks_under_one_number),
     PlantedBug("old read", OLD_READS, (*SLOW_DISK, "network"), reads_what_it_has),
     PlantedBug("hasty query", (rules.QUERIES_IN_ORDER,), (), waits_for_no_command),
     PlantedBug("duplicate apply", (rules.EXACTLY_ONCE,), LEADERS, applies_every_copy),
