@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from copycat.actors import NodeAddress
 from copycat.actors.simulation import Simulation
 from copycat.client import commands, event_order, queries
+from copycat.protocol.raft import RequestVote
 from copycat.server import applier, reads, replicator, session, window
-from copycat.server.roles import leader
+from copycat.server.roles import leader, role
 from copycat.server.server import Server
 from copycat.server.steps import Flush
 from copycat.storage import log, segment
@@ -50,6 +52,17 @@ def _flush_after(delay_s: float) -> Callable[[Server], None]:
     return flush_soon
 
 
+_answer_vote = role.Role._answer_vote
+
+
+def _say_votes_twice(
+    one: role.Role, message: RequestVote, sender: NodeAddress, *, granted: bool
+) -> None:
+    """A network that breaks no promise may double what it carries; a vote still counts once."""
+    _answer_vote(one, message, sender, granted=granted)
+    _answer_vote(one, message, sender, granted=granted)
+
+
 LIMITS: Mapping[str, Limit] = {
     "apply_slice_s": Limit(applier, "SLICE_S", (-1.0,)),  # one batch a turn
     "read_groups": Limit(reads, "GROUPS_MAX", (4,)),
@@ -71,25 +84,30 @@ LIMITS: Mapping[str, Limit] = {
     "next_index": Limit(replicator.Replicator, "_probe_again", (1,)),  # at the lowest, always
     "late_wake_ups_s": Limit(Simulation, "wake_ups_late_s", (0.005, 0.05)),
     "long_turns_s": Limit(Server, "flush_soon", (0.002, 0.02)),
+    "votes_twice": Limit(role.Role, "_answer_vote", (2,)),
 }
 """What can be made small, by name."""
 
-
-_MAKERS: Mapping[str, Callable[[float], object]] = {
+MAKERS: Mapping[str, Callable[[float], object]] = {
     "next_index": lambda _: _begin_low,
     "long_turns_s": _flush_after,
+    "votes_twice": lambda _: _say_votes_twice,
 }
-"""Of those that are functions: what makes one for a value."""
+"""Of those that are no number: what makes one for a value."""
 
 
 def draw_limits(chance: random.Random) -> dict[str, float]:
     """Draw the limits of a world: each is small with the same probability, drawn as well."""
     likely = chance.choice((0.0, 0.25, 0.5))
-    return {
+    drawn = {
         name: chance.choice(limit.values)
         for name, limit in LIMITS.items()
         if chance.random() < likely
     }
+    if "next_index" in drawn and chance.random() < 0.5:
+        # Else the first request goes to the end of the log, wherever it begins.
+        drawn.setdefault("request_bytes", LIMITS["request_bytes"].values[-1])
+    return drawn
 
 
 @contextmanager
@@ -98,9 +116,7 @@ def small_limits(values: Mapping[str, float]) -> Iterator[None]:
     with ExitStack() as patches:
         for name, value in values.items():
             limit = LIMITS[name]
-            new: object = value
-            if name in _MAKERS:
-                new = _MAKERS[name](value)
+            new = MAKERS[name](value) if name in MAKERS else value
             if isinstance(limit.owner, dict):
                 patches.enter_context(patch.dict(limit.owner, {limit.attribute: new}))
             else:

@@ -185,6 +185,7 @@ class Monitors:
 
     def _look_at(self, watched: Watched, server: "Server") -> None:
         ballot, log = server.ballot, server.log
+        term, leads_in = watched.term, watched.leads_in
         if (ballot.term, ballot.voted_for) != (watched.term, watched.vote):
             self._look_at_ballot(watched, ballot)
         if ballot.durable != watched.ballot_durable:
@@ -198,6 +199,9 @@ class Monitors:
             self._look_at_role(watched, server)
         if server.commit_index != watched.commit_index:
             self._look_at_commit(watched, server)
+            if not leads_in and not watched.leads_in:
+                terms = range(term, ballot.term + 1)
+                self.said.check_commit(watched.name, terms, server.commit_index)
         if server.progress.applied_index > watched.commit_index:
             raise self.story.violated(
                 rules.SAME_APPLIED,

@@ -18,6 +18,7 @@ LOG_MATCHING = (
 LOG_UNCHANGED = "Log Matching: what is in a log never changes (§3.5)"
 LOG_TIME = "Log time: it never goes back from one batch to the next"
 REPLICATION = "Replication: the match index grows, and what it says is durable there (§3.5)"
+COVERED = "Replication: a follower acknowledges no more than the requests of that term have covered (§3.5)"
 COMMITTED_STAYS = "Commitment: what a server knows to be committed stays in its log (§3.6)"
 COMMIT_GROWS = "Commitment: the commit index grows, and stays within the log"
 COMMIT_OWN_TERM = "Commitment: a leader counts copies only of entries of its own term (§3.6.2)"

@@ -1,4 +1,4 @@
-"""Monitors of what servers say: votes, confirmations of a leader, and answers to queries.
+"""Monitors of what servers say: votes, acknowledgements, confirmations, and answers to queries.
 
 They see each message as it leaves a server, and as it arrives at one. What may not be said is a
 broken rule at once, whether or not it does harm in that world: a read that nobody has confirmed is
@@ -20,6 +20,7 @@ from copycat.protocol.raft import (
     ReadIndexReply,
     RequestVoteReply,
 )
+from copycat.storage.batch import Batch
 from copycat.testing import rules
 from copycat.testing.ledger import Ledger
 from copycat.testing.violation import Story
@@ -81,6 +82,19 @@ class Said:
                 who=(name,),
             )
 
+    def check_commit(self, name: str, terms: range, index: Index) -> None:
+        """A follower that was in these terms since the last look has moved its commit index."""
+        links = [link for (_, follower), link in self.links.items() if follower == name]
+        covered = max([link.covered.get(term, 0) for link in links for term in terms], default=0)
+        if index > covered:
+            raise self.story.violated(
+                rules.COVERED,
+                f"{name}, in term {terms[-1]}, commits {index}, and was sent requests that went to"
+                f" {covered}",
+                who=(name,),
+                index=index,
+            )
+
 
 class _Link:
     """What a leader and one follower have said to each other, as far as its leadership is
@@ -88,10 +102,12 @@ class _Link:
 
     Attributes:
         confirmed: by term, when the latest request left that the leader knows to be answered.
+        covered: by term, how far the requests go that have arrived.
     """
 
     def __init__(self) -> None:
         self.confirmed: dict[Term, Moment] = {}
+        self.covered: dict[Term, Index] = {}
         self._sent: dict[tuple[int, ...], Moment] = {}  # requests
         self._heard: dict[Term, Moment] = {}  # when the latest left of those that have arrived
         self._answered: dict[Reply, Moment] = {}  # the same, when such a reply left
@@ -100,8 +116,10 @@ class _Link:
         self._sent[_key(message)] = now
 
     def request_arrives(self, message: AppendEntries) -> None:
-        heard = self._heard.get(message.term, 0)
-        self._heard[message.term] = max(heard, self._sent.get(_key(message), 0))
+        term, batches = message.term, message.batches
+        self._heard[term] = max(self._heard.get(term, 0), self._sent.get(_key(message), 0))
+        end = Batch.decode(batches[-1]).last_index if batches else message.prev_index
+        self.covered[term] = max(self.covered.get(term, 0), end)
 
     def reply_leaves(self, message: AppendEntriesReply) -> None:
         self._answered[_reply(message)] = self._heard.get(message.term, 0)
@@ -128,7 +146,7 @@ class _Speaker:
         }
         self.leaves: dict[type, Callable[[Any, NodeAddress], None]] = {
             AppendEntries: lambda m, target: self._to(target).request_leaves(m, said.now),
-            AppendEntriesReply: lambda m, target: self._from(target).reply_leaves(m),
+            AppendEntriesReply: self._acknowledges,
             ReadIndex: self._read_index_wanted,
             ReadIndexReply: self._read_index_given,
             QueriesReply: self._queries_answered,
@@ -145,6 +163,21 @@ class _Speaker:
 
     def _from(self, leader: NodeAddress) -> _Link:
         return self._said.links.setdefault((leader.node, self._name), _Link())
+
+    # Replication.
+
+    def _acknowledges(self, message: AppendEntriesReply, target: NodeAddress) -> None:
+        link = self._from(target)
+        link.reply_leaves(message)
+        covered = link.covered.get(message.term, 0)
+        if message.accepted and message.match_index > covered:
+            raise self._said.story.violated(
+                rules.COVERED,
+                f"{self._name} acknowledges {message.match_index} in term {message.term} to"
+                f" {target.node}, whose requests went to {covered}",
+                who=(self._name, target.node),
+                index=message.match_index,
+            )
 
     # Reads.
 

@@ -38,6 +38,7 @@ AWAKENING_S = 0.01  # in which a client that was paused learns what it has lost
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
 MAP_PIPELINE_MAX = 3
+READS_MAX = 3  # at a time
 KEYS = ("ann", "bob", "cid", "dan")
 PAUSE_MEAN_S = 0.1
 READ_PAUSE_MEAN_S = 0.05
@@ -276,8 +277,10 @@ class Workload:
         hits = await client.open(AsyncDistributedCounter, "hits")
         session, seen = 0, 0
         while self._works(_name(client)):
-            if self.chance.random() < 0.5:
-                await self._read_counter(client, hits)
+            reads = [
+                self._call(client, self._read_counter(client, hits))
+                for _ in range(self.chance.randint(0, READS_MAX))
+            ]
             if session != client.session_id:
                 session, seen = client.session_id, 0
             happened, value = await self._ended(
@@ -290,6 +293,8 @@ class Workload:
                         f"session {session} read {value}, and had read {seen}",
                     )
                 seen = value
+            for read in reads:
+                await read
             await asyncio.sleep(self.chance.uniform(0, 2 * READ_PAUSE_MEAN_S))
 
     async def _read_counter(self, client: AsyncClient, hits: AsyncDistributedCounter) -> int | None:

@@ -62,6 +62,13 @@ ELECTIONS = [
         "and message.candidate",
     ),
     Piece(
+        "a vote that arrives twice counts twice",
+        "Copycat #123 (late votes of a former election counted)",
+        CANDIDATE,
+        "self._votes.add(voter)",
+        "self._votes.add(len(self._votes))",
+    ),
+    Piece(
         "a longer log beats one of a later term",
         "Copycat b0595b8e (a log's last term misread in elections)",
         SERVER,
@@ -104,6 +111,13 @@ REPLICATION = [
         "if log.last_index == batch.last_index:",
     ),
     Piece(
+        "a follower acknowledges all that it has, verified or not",
+        "CCF (the answer claims more than the request covered)",
+        FOLLOWER,
+        "message.term, True, match_index,",
+        "message.term, True, log.last_index,",
+    ),
+    Piece(
         "a refusal moves the match index",
         "CCF (commitment advances on a refusal)",
         REPLICATOR,
@@ -143,6 +157,13 @@ COMMITMENT = [
         "index <= server.commit_index or server.log.term_at(index) != self._term",
         "index <= server.commit_index",
         faults=("crash leader", "crash all", "partition"),
+    ),
+    Piece(
+        "a follower commits up to what the leader says, verified or not",
+        "Copycat #266, #269",
+        FOLLOWER,
+        "min(message.commit_index, match_index)",
+        "min(message.commit_index, log.last_index)",
     ),
     Piece(
         "the commit index goes back when a leader knows less",

@@ -35,6 +35,7 @@ from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
 from copycat.testing import rules
+from copycat.testing.said import Said
 from copycat.testing.workload import LINEARIZABLE
 
 
@@ -167,6 +168,14 @@ def commits_beyond_what_was_verified() -> AbstractContextManager[Any]:
             append_entries(role, message, sender)
 
     return patch.object(Follower, "append_entries", commit_all)
+
+
+def commits_beyond_what_was_verified_unseen() -> AbstractContextManager[Any]:
+    """The same, past the monitor that would notice before anything else."""
+    return together(
+        commits_beyond_what_was_verified(),
+        patch.object(Said, "check_commit", lambda said, name, terms, index: None),
+    )
 
 
 def acknowledges_more_than_was_verified() -> AbstractContextManager[Any]:
@@ -361,8 +370,8 @@ PROGRESS = "Progress: when the faults have ended, every call ends"
 REIGNS = (rules.ELECTION_SAFETY, rules.VOTES)
 COMMITTED = (rules.SAME_COMMITTED, rules.SAME_APPLIED, rules.COMMITTED_STAYS)
 INCOMPLETE = (rules.LEADER_COMPLETENESS, *COMMITTED)
-ACKNOWLEDGED = (rules.REPLICATION, rules.COMMIT_DURABLE, CUT_APART)
-TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION)
+ACKNOWLEDGED = (rules.COVERED, rules.REPLICATION, rules.COMMIT_DURABLE, CUT_APART)
+TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION, rules.COMMIT_DURABLE)
 NOT_VERIFIED = (rules.REPLICATION, rules.LOG_MATCHING, rules.COMMIT_DURABLE, *COMMITTED)
 OLD_READS = (rules.READS_FRESH, rules.QUERIES_IN_ORDER)
 DIVERGED = (rules.SAME_ANSWERS, rules.SAME_EVENTS, rules.LOCKS_OF_THE_LIVING)
@@ -384,7 +393,8 @@ BUGS = [
     PlantedBug(
         "commit goes back", (rules.COMMIT_GROWS,), LEADERS, bugs.follows_the_commit_index_back
     ),
-    PlantedBug("unverified commit", COMMITTED, LEADERS, commits_beyond_what_was_verified),
+    PlantedBug("uncovered commit", (rules.COVERED,), LEADERS, commits_beyond_what_was_verified),
+    PlantedBug("unverified commit", COMMITTED, LEADERS, commits_beyond_what_was_verified_unseen),
     PlantedBug("unverified ack", ACKNOWLEDGED, LEADERS, acknowledges_more_than_was_verified),
     PlantedBug("forgotten match", (rules.REPLICATION,), LEADERS, bugs.forgets_what_matched),
     PlantedBug("needless truncation", TRUNCATED, LEADERS, drops_what_it_has_already),
