@@ -3,10 +3,13 @@
 The storage can tell damage from a crash in all but the last records, of which nothing on the disk
 says that they were ever synced. Damage there would make a server forget what it had acknowledged,
 without anybody's fault; so it is left alone here, and the tests of the storage know that limit.
+
+Which damage must be noticed is not left to the code that has to notice it: that code is asked only
+how it reads files that are whole. What it refuses beyond that may be damaged, too.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from copycat.actors.simulated_disk import SimulatedDisk
@@ -15,19 +18,28 @@ from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.recovery import recover
+from copycat.storage.segment import Segment
 
 SMALL_FILES = (Ballot.NAME, ServerIdentity.NAME, ClusterConfiguration.NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Some bytes of one file that become others, wherever the file goes."""
+    """Some bytes of one file that become others, wherever the file goes.
+
+    Attributes:
+        file, offset: where.
+        before, after: what is there, and what will be.
+        content: the file.
+        is_noticed: whether a server refuses to start with it, as it must.
+    """
 
     file: str
     offset: int
     before: bytes
     after: bytes
     content: Content
+    is_noticed: bool
 
     def do(self) -> None:
         """Damage the file."""
@@ -101,13 +113,13 @@ def _damage(disk: SimulatedDisk, name: str, offset: int, after: bytes) -> Damage
     # What is visible now and what would survive a crash: the damage must show in both.
     if visible[name][offset : offset + len(after)] != before or before == after:
         return None
-    # Of the small files every byte is checked. That is not left to the code that has to notice.
-    if name not in SMALL_FILES and any(
-        _is_refused(image) or not _is_refused(_damaged(image, name, offset, after))
-        for image in (durable, visible)
-    ):
+    images = (durable, visible)
+    if name not in SMALL_FILES and any(_is_refused(image) for image in images):
         return None
-    return Damage(name, offset, before, after, disk.content(name))
+    is_noticed = all(_is_refused(_damaged(image, name, offset, after)) for image in images)
+    if not is_noticed and not all(_is_contradicted(image, name, offset, after) for image in images):
+        return None
+    return Damage(name, offset, before, after, disk.content(name), is_noticed)
 
 
 def _damaged(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -> dict[str, bytes]:
@@ -118,8 +130,7 @@ def _damaged(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -
 
 def _is_refused(image: Mapping[str, bytes]) -> bool:
     """Whether a server refuses these files; one that takes them changes nothing while it looks."""
-    disk = SimulatedDisk(random.Random(0))
-    disk.restore(dict(image))
+    disk = _disk_with(image)
     try:
         Ballot(disk)
         ServerIdentity(disk)
@@ -128,3 +139,53 @@ def _is_refused(image: Mapping[str, bytes]) -> bool:
     except StorageError:
         return True
     return False
+
+
+def _is_contradicted(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -> bool:
+    """Whether damage to files that are whole contradicts what is left of them.
+
+    Of the small files every byte is checked. Of the log it does when a batch is hit of which
+    something behind it, whole itself, says that it was durable.
+    """
+    if name in SMALL_FILES:
+        return True
+    pairs = zip(image[name][offset:], after, strict=False)
+    hit = [offset + place for place, (old, new) in enumerate(pairs) if old != new]
+    lost = 0  # the first index that is
+    for file, begin, end, base_index, durable_index in _claims(image):
+        if file == name and any(begin <= place < end for place in hit):
+            lost = lost or base_index
+        elif 0 < lost <= durable_index:
+            return True
+    return False
+
+
+def _claims(image: Mapping[str, bytes]) -> Iterator[tuple[str, int, int, int, int]]:
+    """What says how far the log was durable, in its order: headers of segments, and batches.
+
+    Yields:
+        The file, from where to where it stands there, the index of the batch or 0, and the claim.
+    """
+    disk = _disk_with(image)
+    found = recover(disk)
+    ends = [segment.first_index - 1 for segment in found.segments.values()][1:]
+    for number, end_index in zip(found.segments, (*ends, found.index.last_index), strict=True):
+        segment = Segment(disk, number)
+        assert segment.recover_header(), "it is of the log"
+        yield segment.name, 0, segment.end, 0, segment.durable_index
+        content = segment.load()
+        index = segment.first_index
+        while index <= end_index:
+            begin = segment.end
+            read = segment.recover_batch(content, index)
+            assert read is not None, "it is of the log"
+            batch, durable_index = read
+            end = content.index(batch.record, begin) + len(batch.record)
+            yield segment.name, begin, end, index, durable_index
+            index = batch.last_index + 1
+
+
+def _disk_with(image: Mapping[str, bytes]) -> SimulatedDisk:
+    disk = SimulatedDisk(random.Random(0))
+    disk.restore(dict(image))
+    return disk

@@ -19,6 +19,7 @@ from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.storage.errors import DiskFailedError, StorageError
 from copycat.storage.identity import ClusterConfiguration
+from copycat.testing import rules
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.damage import Damage, find_flip, find_misdirected
 from copycat.testing.fault import LEADER, Fault
@@ -379,6 +380,12 @@ class FaultDriver:
         damage = find(self._cluster.disks[name])
         if damage is None:
             return None
+        if not damage.is_noticed and self._cluster.monitors is not None:
+            raise self._cluster.monitors.story.violated(
+                rules.DAMAGE_NOTICED,
+                f"{name} would start when something {what} at byte {damage.offset} of {damage.file}",
+                who=(name,),
+            )
         damage.do()
         self._damaged = name
         self._cluster.lost.add(name)

@@ -11,6 +11,9 @@ DURABLE_BALLOT = (
     "Durability: a server remembers its term and its vote, and changes no vote on its disk (§3.8)"
 )
 DURABLE_LOG = "Durability: what a server's log has reported as synced survives every crash (§3.8)"
+DAMAGE_NOTICED = (
+    "Damage: a server does not start with files that are damaged, where anything contradicts them"
+)
 APPEND_ONLY = "Leader Append-Only: a leader never drops or changes what is in its log (§3.5)"
 LOG_MATCHING = (
     "Log Matching: logs that have a batch of one index and term are the same up to there (§3.5)"

@@ -250,6 +250,30 @@ DISKS = [
 
 DAMAGE = [
     Piece(
+        "what is damaged counts as torn, and is cut off",
+        "LogCabin, ZooKeeper (FAST 2018: a bad record drops what was committed after it)",
+        RECOVERY,
+        "if durable_index <= found.index.last_index:",
+        "if durable_index >= 0:",
+        faults=("flip", "misdirected write"),
+    ),
+    Piece(
+        "a record is not compared with its checksum",
+        "ZooKeeper, Kafka, Redis (FAST 2017: one damaged block of one server spreads)",
+        BATCH,
+        "if crc32(memoryview(record)[4:]) != crc:",
+        "if crc32(memoryview(record)[4:]) < 0:",
+        faults=("flip", "misdirected write"),
+    ),
+    Piece(
+        "a damaged ballot is replaced by a fresh one",
+        "PySyncObj (an error while the meta file is read is passed over)",
+        SMALL_FILE,
+        'raise self.CORRUPT(self.NAME, "its magic or CRC does not match")',
+        "return None",
+        faults=("flip", "misdirected write"),
+    ),
+    Piece(
         "a server that was wiped comes back under its name",
         "RethinkDB 2.1.5 (Jepsen 2016: amnesia under the same identity); Copycat's Jepsen suite",
         MEMBERSHIP,

@@ -21,6 +21,7 @@ from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
 from copycat.server.steps import Advance, AnswerQueries, ApplyOperations, PeerLinked, Tick
+from copycat.storage import recovery
 from copycat.storage.batch import Batch
 
 Bug = Callable[[], AbstractContextManager[Any]]
@@ -84,6 +85,11 @@ def stamped(batch: Batch, wall_time_us: int) -> Batch:
         event_index=batch.event_index,
         operations=batch.operations,
     )
+
+
+def refuses_no_damage() -> AbstractContextManager[Any]:
+    """A server takes whatever cannot be read for torn."""
+    return patch.object(recovery, "_refuse_damage", lambda *_: None)
 
 
 def stamps_what_it_takes() -> AbstractContextManager[Any]:

@@ -384,6 +384,7 @@ BUGS = [
     PlantedBug("lost vote", (rules.DURABLE_BALLOT,), ("kill",), bugs.forgets_its_vote_at_its_start),
     PlantedBug("second reign", REIGNS, ("kill",), bugs.leads_again_after_restart),
     PlantedBug("missing sync", (rules.DURABLE_LOG, DAMAGED), ("crash",), syncs_nothing),
+    PlantedBug("blind start", (rules.DAMAGE_NOTICED,), ("flip",), bugs.refuses_no_damage),
     PlantedBug("stamped", (rules.LOG_MATCHING,), (), bugs.stamps_what_it_takes),
     PlantedBug("changed", (rules.LOG_UNCHANGED,), (), bugs.changes_what_it_has_taken),
     PlantedBug("time anew", (rules.LOG_TIME,), LEADERS, bugs.begins_log_time_anew),
