@@ -5,6 +5,7 @@ it steps. After every batch they compare what it has touched with what it did on
 every ``WHOLE_STATE_BATCHES`` batches the whole state.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
@@ -12,7 +13,7 @@ from copycat.protocol.client import Events
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
-from copycat.server.steps import ApplyOperations, CommandsAnswered
+from copycat.server.steps import ApplyOperations, CommandsAnswered, EndSession
 from copycat.storage.batch import Batch
 from copycat.testing import rules
 from copycat.testing.ledger import Ledger
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from copycat.server.server import Server
 
 WHOLE_STATE_BATCHES = 32
+EXPIRED = "the session has expired"
 
 Answered = tuple[int, Index, bytes]
 """Of a batch of commands: the sequence of the last one, its index, and the results."""
@@ -51,6 +53,7 @@ class _Following:
         self.answered = 0  # and the commands of it that were answered
         self.locks: dict[ResourceId, LockMachine] = {}
         self.grants: dict[ResourceId, list[int]] = {}  # the last one seen: session, request, token
+        self.holders: dict[ResourceId, list[int] | None] = {}  # likewise, of whoever held it last
         self.queues: dict[ResourceId, list[list[int]]] = {}  # session and request, as last seen
 
 
@@ -61,14 +64,17 @@ class Applied:
         commands: how many different commands have been applied.
         answers: by session and first sequence, the answer to each batch of commands.
         events: by session, what was published to it: each event with the index of its batch.
+        on_expiry: is called when a session expires on the first server: who, the session, the index.
     """
 
     def __init__(self, story: Story, ledger: Ledger) -> None:
         self.commands = 0
         self.answers: dict[tuple[SessionId, int], Answered] = {}
         self.events: dict[SessionId, list[tuple[Index, bytes]]] = {}
+        self.on_expiry: Callable[[str, SessionId, Index], None] = lambda *_: None
         self._story = story
         self._ledger = ledger
+        self._expired: set[SessionId] = set()
         self._published: dict[Index, dict[SessionId, tuple[bytes, ...]]] = {}
         self._order: list[tuple[str, tuple[Index, Term]]] = []  # who was first to apply what
         self._compared = 0  # so much of it was compared with what is committed
@@ -81,7 +87,9 @@ class Applied:
         applier: Applier = node.actor_at(server.applier.serial)
         following = self._following[name] = _Following(name, applier)
         apply_batch, queue_events, step = applier._apply_batch, applier._queue_events, applier.step
-        children, touched = children_of(applier), following.touched
+        end_session, children, touched = (
+            applier._end_session, children_of(applier), following.touched
+        )  # fmt: skip
 
         def watched_apply(batch: Batch) -> None:
             following.index = batch.base_index
@@ -106,12 +114,20 @@ class Applied:
             elif kind is CommandsAnswered:
                 self._commands_answered(following, actor.session, message)
             if type(actor) is Resource and type(actor.machine) is LockMachine:
-                self._look_at_lock(following, actor.resource, actor.machine)
+                by = message.session if kind in (ApplyOperations, EndSession) else 0
+                self._look_at_lock(following, actor.resource, actor.machine, by)
             return found
+
+        def watched_end(session: SessionId, index: Index, log_time_us: int, text: str) -> None:
+            end_session(session, index, log_time_us, text)
+            if text == EXPIRED and session not in self._expired:
+                self._expired.add(session)
+                self.on_expiry(name, session, index)
 
         applier._apply_batch = watched_apply  # type: ignore[method-assign]
         applier._queue_events = watched_queue  # type: ignore[method-assign]
         applier.step = watched_step  # type: ignore[method-assign]
+        applier._end_session = watched_end  # type: ignore[method-assign]
 
     def stopped(self, name: str) -> None:
         """A server has stopped, and its state is gone."""
@@ -213,9 +229,24 @@ class Applied:
 
     # Locks.
 
-    def _look_at_lock(self, following: _Following, resource: ResourceId, lock: LockMachine) -> None:
-        """After every step of a lock: several grants may come from one batch."""
+    def _look_at_lock(
+        self, following: _Following, resource: ResourceId, lock: LockMachine, by: SessionId
+    ) -> None:
+        """After every step of a lock: several grants may come from one batch.
+
+        Args:
+            by: the session whose commands or whose end it was; 0 for none.
+        """
         following.locks[resource] = lock
+        held, following.holders[resource] = following.holders.get(resource), lock._holder
+        if held is not None and held != lock._holder and held[0] != by:
+            raise self._story.violated(
+                rules.HOLDERS_KEEP,
+                f"on {following.name} session {held[0]} loses lock {resource}, which it holds under"
+                f" token {held[2]}, by session {by}",
+                who=(following.name,),
+                index=following.index,
+            )
         queue = [entry[:2] for entry in lock._queue.values()]
         waited, following.queues[resource] = following.queues.get(resource, []), queue
         holder, last = lock._holder, following.grants.get(resource)

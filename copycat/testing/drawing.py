@@ -23,6 +23,13 @@ STORM_PACES_S = (0.1, 0.2, 0.4)
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.5
+CLIENT_PAUSE_MAX_S = 3.0
+"""Longer than the shorter time-outs of sessions, as in the next ones."""
+
+DEAF_MAX_S = 0.5
+MUTE_MAX_S = 3.0
+"""A client that is lost first hears nothing, and then is not heard either."""
+
 CLOCK_DRIFT_MAX = 0.05
 WALL_JUMP_MAX_S = 3600.0
 STALL_MAX_S = 1.0
@@ -67,9 +74,12 @@ def draw_faults(
     at_s = chance.expovariate(1 / pace_s)
     while chosen and at_s < harm_s:
         kind = chance.choices(chosen, weights)[0]
-        lasts_s = min(harm_s, chance.expovariate(1 / (LASTS_PACES * pace_s)))
-        drawn = {"lasts_s": round(lasts_s, 3), **drawing.draw(kind)}
-        faults.append(Fault(kind, round(at_s, 3), **drawn))
+        if kind == "lost client":
+            faults += drawing.lost_client(at_s)
+        else:
+            lasts_s = min(harm_s, chance.expovariate(1 / (LASTS_PACES * pace_s)))
+            drawn = {"lasts_s": round(lasts_s, 3), **drawing.draw(kind)}
+            faults.append(Fault(kind, round(at_s, 3), **drawn))
         at_s += chance.expovariate(1 / pace_s)
     return tuple(faults)
 
@@ -254,10 +264,26 @@ class _Drawing:
         return {"where": (self.chance.choice(self.clients),)}
 
     def _client_pause(self) -> Drawn:
-        return {**self._client(), **self._pause_time()}
+        lasts_s = self.chance.uniform(PAUSE_MIN_S, CLIENT_PAUSE_MAX_S)
+        return {**self._client(), "lasts_s": round(lasts_s, 3)}
 
     def _client_crash(self) -> Drawn:
         return {**self._client(), "lasts_s": None}
 
     def _client_clock(self) -> Drawn:
         return {**self._client(), "numbers": self._drift()}
+
+    def lost_client(self, at_s: float) -> list[Fault]:
+        """One that hears nothing, is not heard either a moment later, and may hear again first.
+
+        What it asks in between is done, and what it is answered comes late or never.
+        """
+        chance, where = self.chance, self._client()["where"]
+        before_s, mute_s = chance.uniform(0, DEAF_MAX_S), chance.uniform(0, MUTE_MAX_S)
+        deaf_s = before_s + mute_s * chance.choice((chance.random(), 1.0))
+        deaf = {"deaf": 1.0, "breaks": float(chance.random() < 0.5)}
+        mute = {"deaf": 0.0, "breaks": 0.0}
+        return [
+            Fault("lost client", round(at_s, 3), round(deaf_s, 3), where, numbers=deaf),
+            Fault("lost client", round(at_s + before_s, 3), round(mute_s, 3), where, numbers=mute),
+        ]

@@ -33,10 +33,11 @@ KINDS: Mapping[str, str] = {
     "client pause": "a client does nothing for a while",
     "client crash": "a client's machine dies; another one of its name begins at once",
     "client clock": "a client's clock runs fast or slow",
+    "lost client": "a client hears no server, or is not heard; its connections may break then",
 }
 """Every kind of fault, and what it does."""
 
-CLIENT_KINDS = ("client pause", "client crash", "client clock")
+CLIENT_KINDS = ("client pause", "client crash", "client clock", "lost client")
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class FaultDriver:
             "client pause": self._pause,
             "client crash": self._crash_client,
             "client clock": self._change_clock,
+            "lost client": self._lose_client,
         }
 
     @property
@@ -434,6 +435,19 @@ class FaultDriver:
     def _cut_one_way(self, fault: Fault) -> Done | None:
         source, target = fault.where
         return f"cuts what goes from {source} to {target}", self._cut([(source, target)])
+
+    def _lose_client(self, fault: Fault) -> Done:
+        client, network = fault.where[0], self._cluster.simulation.network
+        deaf = fault.numbers["deaf"] > 0
+        names = self._cluster.names
+        heal = self._cut([(name, client) if deaf else (client, name) for name in names])
+
+        def undo() -> str | None:
+            for name in names if fault.numbers["breaks"] else ():
+                network.reset(client, name)
+            return heal()
+
+        return f"cuts what goes {'to' if deaf else 'from'} {client}", undo
 
     def _cut(self, pairs: Sequence[tuple[str, str]]) -> Undo:
         network = self._cluster.simulation.network

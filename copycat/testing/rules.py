@@ -65,5 +65,6 @@ EVENTS_IN_ORDER = (
     " (§6.3)"
 )
 LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
+HOLDERS_KEEP = "Locks: only its holder gives a lock away, or the end of the holder's session"
 TOKENS_GROW = "Locks: every grant has a larger token than all before"
 LONGEST_FIRST = "Locks: whoever has waited longest gets it next"

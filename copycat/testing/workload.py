@@ -360,6 +360,8 @@ class Workload:
             self._holders.pop(_name(client), None)
             await self._release(client, request, grant)
             await self._pause()
+            if self.chance.random() < 0.5:
+                await self._release_again(client, nightly, grant)
 
     def _request(self, client: AsyncClient) -> tuple[Operation, Operation]:
         """The lock is asked for. As far as is known, whoever gets it may lose it at any time."""
@@ -391,6 +393,15 @@ class Workload:
         if await grant.release():
             self.nightly.ok(release, result=True)
             self.nightly.not_applied(expire)
+
+    async def _release_again(
+        self, client: AsyncClient, nightly: AsyncDistributedLock, grant: AsyncLockGrant
+    ) -> None:
+        """A release that comes late frees nothing, whoever holds the lock by now."""
+        call = nightly._command("release", grant.token, timeout_s=self._timeout_s())
+        _, was_held = await self._ended(call)
+        if was_held:
+            raise self._violated(LOCKS, f"{client!r} has released {grant!r} a second time")
 
     async def _publish(self, client: AsyncClient) -> None:
         """Publishes to everybody, and listens."""

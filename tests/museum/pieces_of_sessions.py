@@ -122,6 +122,14 @@ SESSIONS = [
         "return self.results is None",
     ),
     Piece(
+        "a command without an answer is called not applied",
+        "Atomix (its Jepsen suite takes every exception for a failure)",
+        COMMANDS,
+        "batch.fail(unsent if batch.is_clean else sent)",
+        "batch.fail(unsent)",
+        faults=("lost client",),
+    ),
+    Piece(
         "a command whose time is over is called not applied",
         "Jepsen of RedisRaft (a time-out told as a failure)",
         COMMANDS,
@@ -193,6 +201,13 @@ EVENTS = [
 ]
 
 LOCKS = [
+    Piece(
+        "a late release frees the lock of the next holder",
+        "Atomix (unlock does not look at session and version)",
+        LOCK,
+        "holder is None or holder[0] != commit.session or holder[2] != token",
+        "holder is None",
+    ),
     Piece(
         "who came last is served first",
         "Atomix (the queue of a lock after a change of leader)",

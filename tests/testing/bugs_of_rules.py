@@ -215,6 +215,15 @@ def publishes_by_chance() -> AbstractContextManager[Any]:
     return patch.object(Resource, "apply_operations", apply)
 
 
+def passes_on_when_a_wait_is_over() -> AbstractContextManager[Any]:
+    """Who has waited too long for a lock takes it from its holder."""
+
+    def time_out(machine: LockMachine, commit: Any, ticket: int) -> None:
+        machine._pass_on(commit)
+
+    return patch.object(LockMachine, "time_out", time_out)
+
+
 def serves_the_last_first() -> AbstractContextManager[Any]:
     """A lock goes to whoever came last."""
     pass_on = LockMachine._pass_on

@@ -413,6 +413,7 @@ BUGS = [
     PlantedBug("duplicate apply", (rules.EXACTLY_ONCE,), LEADERS, applies_every_copy),
     PlantedBug("own clock", (rules.SAME_STATE, *DIVERGED), ("clock",), expires_by_its_own_clock),
     PlantedBug("dead holder", (rules.LOCKS_OF_THE_LIVING,), (), keeps_the_locks_of_the_dead),
+    PlantedBug("impatience", (rules.HOLDERS_KEEP,), (), bugs.passes_on_when_a_wait_is_over),
     PlantedBug("old token", (rules.TOKENS_GROW,), (), grants_the_same_token_again),
     PlantedBug(
         "queue jumper", (rules.LONGEST_FIRST,), ("client crash",), bugs.serves_the_last_first

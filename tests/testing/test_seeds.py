@@ -38,7 +38,7 @@ def test_seeds() -> None:
 def test_worlds_are_worth_their_while() -> None:
     """A few seeds together have elections, refusals, doubts, grants and events; none is idle, and
     what its clients have seen is checked."""
-    reports = [run_seed(seed) for seed in (3, 6, 19, 20)]
+    reports = [run_seed(seed) for seed in (3, 19, 20, 24)]
     assert {report.servers for report in reports} == {3, 5}
     assert all(report.terms > 1 for report in reports)
     assert all(report.commands > 50 for report in reports)
