@@ -64,6 +64,7 @@ EVENTS_IN_ORDER = (
     "Events: a session hears what was published to it in order, without a gap and nothing twice"
     " (§6.3)"
 )
+DOUBT_IN_TIME = "Sessions: a client doubts its session before it can have expired (§6.3)"
 LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
 HOLDERS_KEEP = "Locks: only its holder gives a lock away, or the end of the holder's session"
 TOKENS_GROW = "Locks: every grant has a larger token than all before"

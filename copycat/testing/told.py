@@ -4,6 +4,7 @@ They stand between a client's session and the program: they see what has passed 
 """
 
 from collections.abc import Callable
+from math import inf
 
 from copycat.actors.codec import decode
 from copycat.client.asynchronous import AsyncClient
@@ -26,6 +27,8 @@ class Told:
         self._applied = applied
         # A client outlives what its handlers raise, so that nobody would hear of it.
         self._fail = fail
+        self._clients: dict[str, ClientSession] = {}  # of the latest lives, by the names of nodes
+        applied.on_expiry = self.check_expiry
 
     def watch(self, client: AsyncClient) -> None:
         """Watch a client that has just connected, and all sessions it will have."""
@@ -33,6 +36,7 @@ class Told:
         node = client._household.node
         session = node.actor_at(client._session.serial)
         assert type(session) is ClientSession, "a connected client has a session"
+        self._clients[node.name] = session
         _Listening(self, node.name, session)
 
     def check_answer(
@@ -73,6 +77,19 @@ class Told:
         )
         self._fail(error)
         raise error
+
+    def check_expiry(self, name: str, session: SessionId, index: Index) -> None:
+        """A session expires: its client knows by its own clock that it may."""
+        for who, client in self._clients.items():
+            contact = client._contact
+            if client.session == session and client._now_s() < contact.doubtful_at_s < inf:
+                raise self._story.violated(
+                    rules.DOUBT_IN_TIME,
+                    f"{name} ends session {session}, and {who} would rely on it for"
+                    f" {contact.doubtful_at_s - client._now_s():.3f} s more",
+                    who=(name, who),
+                    index=index,
+                )
 
 
 class _Listening:

@@ -5,6 +5,7 @@ from piece import Piece
 APPLIER = "copycat/server/applier.py"
 COMMANDS = "copycat/client/commands.py"
 CONNECTION = "copycat/server/connection.py"
+CONTACT = "copycat/client/contact.py"
 EVENT_ORDER = "copycat/client/event_order.py"
 LEADER = "copycat/server/roles/leader.py"
 LOCK = "resources/lock.py"
@@ -201,6 +202,14 @@ EVENTS = [
 ]
 
 LOCKS = [
+    Piece(
+        "a client counts its session from the answer, not from the question",
+        "Copycat (leases that are not measured from when they were asked for)",
+        CONTACT,
+        "self.made(sent_s, now_s)",
+        "self.made(now_s, now_s)",
+        faults=("lost client",),
+    ),
     Piece(
         "a late release frees the lock of the next holder",
         "Atomix (unlock does not look at session and version)",

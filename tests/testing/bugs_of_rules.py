@@ -238,6 +238,11 @@ def serves_the_last_first() -> AbstractContextManager[Any]:
 # What clients are told.
 
 
+def never_doubts() -> AbstractContextManager[Any]:
+    """A client relies on its session for as long as nobody says that it is lost."""
+    return patch("copycat.client.contact.DOUBTFUL_PART", 2.0)
+
+
 def takes_any_answer() -> AbstractContextManager[Any]:
     """A client takes the next answer for that to its oldest command, though it may be a copy."""
     answered = Commands.answered

@@ -420,6 +420,7 @@ BUGS = [
     ),
     PlantedBug("lost update", (LINEARIZABLE,), (), replaces_any_version),
     PlantedBug("lost events", (PROGRESS,), ("network", "reset"), sends_events_once),
+    PlantedBug("no doubt", (rules.DOUBT_IN_TIME,), ("lost client",), bugs.never_doubts),
     PlantedBug("any answer", (rules.ANSWERS_IN_ORDER,), NETWORK, bugs.takes_any_answer),
     PlantedBug("hasty events", (rules.EVENTS_IN_ORDER,), NETWORK, bugs.hears_what_comes),
 ]
