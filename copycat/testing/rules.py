@@ -47,7 +47,10 @@ READS_TOLD_APART = (
     "Reads: each question for an index has a number of its own, so no answer to an earlier one"
     " fits (§6.4)"
 )
-READS_FRESH = "Reads: a read sees all that was committed anywhere when it arrived (§6.4)"
+READS_FRESH = (
+    "Reads: a read sees all that was committed anywhere when it arrived, or at the leader when that"
+    " was asked (§6.4)"
+)
 QUERIES_IN_ORDER = (
     "Sessions: a query sees the commands before it, and nothing older than its session has seen"
     " (§6.4)"

@@ -20,6 +20,7 @@ from copycat.protocol.raft import (
     ReadIndexReply,
     RequestVoteReply,
 )
+from copycat.server.steps import RunReads
 from copycat.storage.batch import Batch
 from copycat.testing import rules
 from copycat.testing.ledger import Ledger
@@ -143,6 +144,7 @@ class _Speaker:
             RequestVoteReply: lambda m, _: said.voted(name, m),
             ReadIndex: self._read_index_asked,
             SubmitQueries: self._queries_arrive,
+            RunReads: self._reads_may_run,
         }
         self.leaves: dict[type, Callable[[Any, NodeAddress], None]] = {
             AppendEntries: lambda m, target: self._to(target).request_leaves(m, said.now),
@@ -219,6 +221,14 @@ class _Speaker:
         index = committed[-1].place.last_index if committed else 0
         self._queries.setdefault((message.session, message.read), (index, message))
 
+    def _reads_may_run(self, message: RunReads, _sender: NodeAddress) -> None:
+        for read in message.reads:
+            queries = read.queries
+            key = (queries.session, queries.read) if queries is not None else (0, 0)
+            if key in self._queries:
+                index, arrived = self._queries[key]
+                self._queries[key] = max(index, message.index), arrived
+
     def _queries_answered(self, message: QueriesReply, target: NodeAddress) -> None:
         index, queries = self._queries.pop((message.session, message.read), (0, None))
         if queries is None:
@@ -226,7 +236,7 @@ class _Speaker:
         story, who = self._said.story, (self._name, target.node)
         told = f"{self._name} answers {queries!r} of {target.node} at {message.index}"
         if queries.consistency == Consistency.LINEARIZABLE and message.index < index:
-            detail = f"{told}; when they arrived, {index} was committed"
+            detail = f"{told}; up to {index} was committed when they arrived, or the leader asked"
             raise story.violated(rules.READS_FRESH, detail, who=who, index=index)
         sequence = self._server.progress.sequences.get(message.session, queries.sequence)
         if message.index < queries.index or sequence < queries.sequence:

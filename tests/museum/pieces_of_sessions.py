@@ -45,6 +45,7 @@ READS = [
         READING,
         "index if read.queries is None else max(index, read.queries.index)",
         "index if read.queries is None else read.queries.index",
+        faults=("slow disk",),
     ),
     Piece(
         "a query does not wait for the commands before it",
