@@ -40,6 +40,11 @@ SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
 MAP_PIPELINE_MAX = 3
 READS_MAX = 3  # at a time
 KEYS = ("ann", "bob", "cid", "dan")
+SPREADS_S = (0.0, 0.0, 0.004)
+SPREAD_CHANCE = 0.1
+"""How often a client that counts pauses between two calls, for so long at most: what is called
+without a pause goes as one, and so nothing could come before its turn."""
+
 PAUSE_MEAN_S = 0.1
 READ_PAUSE_MEAN_S = 0.05
 HOLDS_MAX_S = (1.0, 4.0)
@@ -244,10 +249,12 @@ class Workload:
         """Increments in pipelines, and reads."""
         hits = await client.open(AsyncDistributedCounter, "hits")
         while self._works(_name(client)):
-            calls = [
-                self._call(client, self._increment(client, hits))
-                for _ in range(self.chance.randint(1, self.pipeline))
-            ]
+            calls = []
+            spread_s = self.chance.choice(SPREADS_S)
+            for _ in range(self.chance.randint(1, self.pipeline)):
+                calls.append(self._call(client, self._increment(client, hits)))
+                if spread_s and self.chance.random() < SPREAD_CHANCE:
+                    await asyncio.sleep(self.chance.uniform(0, spread_s))
             read = None
             if self.chance.random() < 0.5:
                 read = self._call(client, self._read_counter(client, hits))

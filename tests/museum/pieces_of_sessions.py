@@ -92,6 +92,14 @@ SESSIONS = [
         "places and batch.first_sequence",
     ),
     Piece(
+        "a command is applied before the one it follows",
+        "Copycat #267 (early commands)",
+        WINDOW,
+        "if message.first_sequence > appended + 1:",
+        "if message.first_sequence < 0:",
+        faults=("network", "reset"),
+    ),
+    Piece(
         "an answer is forgotten when the next command comes",
         "Copycat (results dropped by a session's own newer command)",
         SESSION,
