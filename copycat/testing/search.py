@@ -43,8 +43,9 @@ class Search:
     Attributes:
         verdict: ``UNKNOWN`` before the end.
         steps: of the model that were made.
-        blocked: when there is no order, the operation by whose end that is certain: what ended
-            until then has none, whatever came later.
+        blocked: when there is no order, the operation by whose end that is certain: what began
+            until then has none that explains what it has returned, then or later, whatever else
+            came later.
     """
 
     def __init__(self, operations: Sequence[Operation], model: Model, steps_max: int) -> None:
@@ -71,13 +72,21 @@ class Search:
         self._invoked = [each.invoked_s for each in self._known]
         self._invoked.append(inf)
         self._returned = [each.returned_s for each in self._known]
-        self._alike: dict[Hashable, list[int]] = {}  # places of those that ask for the same
-        for place, maybe in enumerate(self._maybes):
-            self._alike.setdefault((maybe.method, maybe.arguments), []).append(place)
+        self._alike = self._by_what_they_ask()
         self._all_used = (1 << len(self._maybes)) - 1
         self._first_maybe_s = self._maybes[0].invoked_s if self._maybes else inf
         self._seen: dict[tuple[int, int, Any], tuple[int, ...]] = {}
         self._stack: list[_Configuration] = []
+
+    def _by_what_they_ask(self) -> list[tuple[float, int]]:
+        """Of those of unknown outcome that ask for the same: when the first began; all, in bits."""
+        alike: dict[Hashable, list[int]] = {}
+        for place, maybe in enumerate(self._maybes):
+            alike.setdefault((maybe.method, maybe.arguments), []).append(place)
+        return [
+            (self._maybes[places[0]].invoked_s, sum(1 << place for place in places))
+            for places in alike.values()
+        ]
 
     def run(self) -> Verdict:
         """Look for an order."""
@@ -169,11 +178,15 @@ class Search:
         count, others, used, state = before
         step, known = self._model.step, self._known
         promising = []
-        for alike in self._alike.values():
-            place = next((place for place in alike if not used >> place & 1), None)
-            if place is None or self._maybes[place].invoked_s > until_s:
-                continue
+        all_unused = ~used
+        for first_s, alike in self._alike:
+            if first_s > until_s:
+                break
             self.steps += 1
+            unused = alike & all_unused
+            place = (unused & -unused).bit_length() - 1  # the earliest
+            if place < 0 or self._maybes[place].invoked_s > until_s:
+                continue
             for after in step(state, self._maybes[place]):
                 if after == state:
                     continue
