@@ -9,7 +9,7 @@ from copycat.testing.models import Model
 from copycat.testing.search import Search, Verdict
 
 STEPS_MAX = 2_000_000
-"""Steps of the model after which nothing more is left out."""
+"""Steps of the model after which nothing more is left out, which takes seconds."""
 
 REFUSED_MAX = 20  # of the last refused operations, to ask whether one of them explains it
 LINES_MAX = 40
@@ -21,11 +21,12 @@ class Counterexample:
     """Operations that no order explains.
 
     Attributes:
-        operations: the fewest that were found, in the order of their beginnings.
+        operations: in the order of their beginnings. None of them can be left out, unless there
+            was no time to find that out; fewer others may fail, too.
         blocked: the one of them by whose end it was certain.
         suspects: operations that were refused, each of which would explain it had it happened.
-        left_out: how many others of this part of the object there are before. With them it is
-            unexplained all the same, whenever each of them took effect, if at all.
+        left_out: how many others of this part of the object began before the last of these ended.
+            With them it is unexplained all the same, whenever each of them took effect, if at all.
         reason: what is wrong with the operations, as the beginning of a sentence.
     """
 
@@ -89,25 +90,31 @@ def reduce(
     blocked: Operation,
     refused: Sequence[Operation],
     model: Model,
+    *,
+    steps_max: int = STEPS_MAX,
 ) -> Counterexample:
     """Leave out of a history what its failure does not need.
 
     An operation is left out when it makes no difference whether and when it took effect. So what
-    remains is not explained by anything that was left out.
+    remains is not explained by anything that was left out, and not by itself either. When any one
+    of the rest is left out, too, there is an explanation.
+
+    What was left out is in doubt, and to rule it out takes the longer the more different things
+    it asks for: some hundred different writes of one key may use up the steps. Then more remains
+    than is needed, and still nothing explains it.
 
     Args:
         part: what cannot be explained, without anything refused.
         blocked: as ``Search`` has found it.
         refused: operations that were not applied.
         model: of what they were done on.
+        steps_max: of the model, as a whole. It may take twice as many, and once through the
+            operations for each attempt, which counts as a step for each of them.
     """
-    # Prefixes: what ends later than this is not asked to be explained, and what begins later
-    # does not matter.
-    until_s = blocked.returned_s
-    begun = [each for each in part if each.invoked_s <= until_s]
-    needed = [each for each in begun if _is_ok(each) and each.returned_s <= until_s]
-    doubtful = [_in_doubt(each) for each in begun if not _is_ok(each) or each.returned_s > until_s]
-    attempts = _Attempts(needed, doubtful, model)
+    # No order gets past the end of this one, so what began later does not matter. What began
+    # before and ended later does, with its result: it may be the very one that is wrong.
+    begun = [each for each in part if _is_ok(each) and each.invoked_s <= blocked.returned_s]
+    attempts = _Attempts(part, begun, model, steps_max)
     needed = attempts.fewest(attempts.enough(blocked))
     blocked = attempts.fails(needed) or blocked
     suspects = [
@@ -115,19 +122,38 @@ def reduce(
         for each in _of_the_same_part(refused, part, model)[-REFUSED_MAX:]
         if attempts.explains(needed, each)
     ]
-    return Counterexample(tuple(needed), blocked, tuple(suspects), len(begun) - len(needed))
+    until_s = _end(needed)
+    left_out = sum(each.invoked_s <= until_s for each in part) - len(needed)
+    return Counterexample(tuple(needed), blocked, tuple(suspects), left_out)
 
 
 class _Attempts:
     """Attempts to leave operations out: these are no longer known to have happened."""
 
     def __init__(
-        self, operations: list[Operation], doubtful: list[Operation], model: Model
+        self,
+        part: Sequence[Operation],
+        operations: list[Operation],
+        model: Model,
+        steps_max: int,
     ) -> None:
+        """Prepare.
+
+        Args:
+            part: everything there is.
+            operations: the ones that fail, whatever the rest of the part did.
+            model: of what they were done on.
+            steps_max: for all attempts. One may take an eighth of them.
+        """
+        until_s = _end(operations)
         self._operations = operations
-        self._doubtful = [each for each in doubtful if each.method not in model.queries]
+        self._in_doubt = [
+            (each, _in_doubt(each))
+            for each in part
+            if each.invoked_s <= until_s and each.method not in model.queries
+        ]
         self._model = model
-        self._steps_left = STEPS_MAX
+        self._steps_max = self._steps_left = steps_max
 
     def enough(self, blocked: Operation) -> list[Operation]:
         """Some operations that fail with all others left out.
@@ -156,31 +182,32 @@ class _Attempts:
         Once round is enough: what cannot be left out cannot be so with still fewer others.
         """
         for each in needed:
+            if self._steps_left <= 0:
+                break
             fewer = [other for other in needed if other is not each]
-            if fewer and self._steps_left > 0 and self.fails(fewer) is not None:
+            if fewer and self.fails(fewer) is not None:
                 needed = fewer
         return needed
 
     def fails(self, needed: list[Operation]) -> Operation | None:
         """The operation that is unexplained, if these fail with all others left out."""
-        search = self._search(needed)
+        search = self._search(needed, steps_max=self._steps_max // 8)
         return search.blocked if search.verdict is Verdict.NOT_LINEARIZABLE else None
 
     def explains(self, needed: list[Operation], refused: Operation) -> bool:
         """Whether they do not fail if a refused operation has happened."""
-        search = self._search(needed, _in_doubt(refused), steps_max=STEPS_MAX // 40)
+        search = self._search(needed, _in_doubt(refused), steps_max=self._steps_max // 40)
         return search.verdict is Verdict.LINEARIZABLE
 
-    def _search(
-        self, needed: list[Operation], *more: Operation, steps_max: int = STEPS_MAX // 8
-    ) -> Search:
+    def _search(self, needed: list[Operation], *more: Operation, steps_max: int) -> Search:
         kept = {id(each) for each in needed}
+        until_s = _end(needed)
         left_out = [
-            _in_doubt(each)
-            for each in self._operations
-            if id(each) not in kept and each.method not in self._model.queries
+            in_doubt
+            for each, in_doubt in self._in_doubt
+            if each.invoked_s <= until_s and id(each) not in kept
         ]
-        operations = [*needed, *self._doubtful, *left_out, *more]
+        operations = [*needed, *left_out, *more]
         search = Search(operations, self._model, steps_max)
         search.run()
         self._steps_left -= search.steps + len(operations)
@@ -206,6 +233,11 @@ def _is_ok(operation: Operation) -> bool:
 
 def _in_doubt(operation: Operation) -> Operation:
     return replace(operation, outcome=Outcome.UNKNOWN, result=None, returned_s=inf)
+
+
+def _end(operations: Sequence[Operation]) -> float:
+    """When the last of them returned: what began later explains none of them."""
+    return max(each.returned_s for each in operations)
 
 
 def _of_the_same_part(

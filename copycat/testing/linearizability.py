@@ -37,8 +37,8 @@ class Report:
         operations: how many were looked at; what was not applied does not count.
         steps: of the model that it took.
         undecided: how many of the parts of the object were given up.
-        counterexample: what cannot be explained, as few operations as possible; None unless the
-            verdict is ``NOT_LINEARIZABLE``.
+        counterexample: what cannot be explained, without what that does not need; None unless
+            the verdict is ``NOT_LINEARIZABLE``.
     """
 
     verdict: Verdict

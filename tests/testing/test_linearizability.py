@@ -1,4 +1,4 @@
-"""The checker: known verdicts, agreement with the definition, and counterexamples one can read."""
+"""The checker: known verdicts, agreement with the definition, and what it gives up."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from copycat.errors import InvalidArgument
-from copycat.resources.map import Versioned
-from copycat.testing.history import Operation, Outcome
+from copycat.testing.history import Operation
 from copycat.testing.linearizability import check, partition
 from copycat.testing.models import Model, RegisterModel
 from copycat.testing.search import Verdict
-from hand_made import is_linearizable, maybe, ok, refused
+from hand_made import is_linearizable, maybe, ok
 from known_histories import BAD, COUNTER, GOOD, LOCK, MAP, REGISTER
-from simulated_object import MODELS, Invocation, any_counter_call, simulated
+from simulated_object import MODELS, Invocation, simulated
+from small_histories import calls_on_a_lock, calls_on_a_map, calls_on_a_register, small_histories
 
 
 def ids(cases: list[tuple[str, Model, list[Operation]]]) -> list[str]:
@@ -43,57 +42,6 @@ def test_a_bad_history_is_refused(name: str, model: Model, history: list[Operati
 
 
 # Against the definition.
-
-
-def calls_on_a_register() -> st.SearchStrategy[tuple[str, tuple[Any, ...], Any]]:
-    value = st.integers(0, 2)
-    return st.one_of(
-        st.tuples(st.just("read"), st.just(()), value),
-        st.tuples(st.just("write"), st.tuples(value), st.none()),
-        st.tuples(st.just("compare_and_set"), st.tuples(value, value), st.booleans()),
-    )
-
-
-def calls_on_a_map() -> st.SearchStrategy[tuple[str, tuple[Any, ...], Any]]:
-    key, value, version = st.sampled_from("xy"), st.integers(1, 2), st.integers(1, 4)
-    found = st.none() | value
-    entry = st.none() | st.builds(Versioned, value, version)
-    return st.one_of(
-        st.tuples(st.just("put"), st.tuples(key, value), found),
-        st.tuples(st.just("get"), st.tuples(key), found),
-        st.tuples(st.just("get_entry"), st.tuples(key), entry),
-        st.tuples(st.just("remove"), st.tuples(key), found),
-        st.tuples(st.just("put_if_absent"), st.tuples(key, value), found),
-        st.tuples(st.just("replace"), st.tuples(key, value, version), st.none() | version),
-        st.tuples(st.just("length"), st.just(()), st.integers(0, 2)),
-    )
-
-
-def calls_on_a_lock() -> st.SearchStrategy[tuple[str, tuple[Any, ...], Any]]:
-    owner, token = st.sampled_from("ab"), st.none() | st.integers(1, 3)
-    return st.one_of(
-        st.tuples(st.just("acquire"), st.tuples(owner), token),
-        st.tuples(st.just("release"), st.tuples(owner), st.booleans()),
-        st.tuples(st.just("expire"), st.tuples(owner), st.none()),
-        st.tuples(st.just("holder"), st.just(()), token),
-    )
-
-
-@st.composite
-def small_histories(
-    draw: st.DrawFn, calls: st.SearchStrategy[tuple[str, tuple[Any, ...], Any]]
-) -> list[Operation]:
-    """Up to six operations that overlap somehow and have returned anything."""
-    made = draw(st.lists(calls, min_size=1, max_size=6))
-    operations = []
-    for place, (method, arguments, result) in enumerate(made):
-        begin, length = draw(st.integers(0, 8)), draw(st.integers(0, 4))
-        client = f"c{place}.{method}"
-        if draw(st.sampled_from(["ok", "ok", "ok", "maybe"])) == "ok":
-            operations.append(ok(begin, begin + length, client, *arguments, returns=result))
-        else:
-            operations.append(maybe(begin, client, *arguments))
-    return operations
 
 
 def agrees_with_the_definition(history: list[Operation], model: Model) -> None:
@@ -134,67 +82,6 @@ def test_what_a_linearizable_object_does_is_accepted(
     history = simulated(chance, model, call, operations=300, clients=6)
     report = check(history, model)
     assert report.verdict is Verdict.LINEARIZABLE, report
-
-
-def test_a_wrong_result_is_noticed(seed: int) -> None:
-    """One increment of many returns what another one has returned: there is no excuse."""
-    chance = random.Random(seed)
-    history = simulated(chance, COUNTER, any_counter_call, operations=300, clients=6)
-    increments = [
-        each
-        for each in history
-        if each.method == "increment" and each.outcome is Outcome.OK and each.result > 20
-    ]
-    one, other = chance.sample(increments, 2)
-    one.result = other.result
-    report = check(history, COUNTER)
-    assert report.verdict is Verdict.NOT_LINEARIZABLE
-    assert report.counterexample is not None
-    assert len(report.counterexample.operations) <= 2
-
-
-# What a reader gets.
-
-UNEXPLAINED = "  <- nothing explains this"
-SUSPECT = "  <- yet it seems to have happened"
-
-
-def test_a_counterexample_is_small() -> None:
-    """Of a long history on many keys there remains what shows the stale read."""
-    history = []
-    for place in range(200):
-        key, begin = f"k{place % 10}", place * 10.0
-        previous = place - 10 if place >= 10 else None
-        history.append(ok(begin, begin + 4, "a.put", key, place, returns=previous))
-        history.append(ok(begin + 5, begin + 9, "b.get", key, returns=place))
-    history.append(refused(1994, 1996, "d.put", "k3", 5_000))
-    history.append(ok(2000, 2001, "c.get", "k3", returns=183))
-    history.append(ok(2002, 2003, "a.put", "k3", 3, returns=193))
-    history += [ok(0, 1, "a.put", "larger", 1)] * 50  # unexplained, too
-    report = check(history, MAP)
-    assert report.counterexample is not None
-    assert str(report).splitlines()[1:] == [
-        "no order explains these, whatever 39 other operations did before, between and after:",
-        "  a  |---|          put('k3', 193) -> 183  (1930.000000 to 1934.000000 s)",
-        "  c          |---|  get('k3') -> 183  (2000.000000 to 2001.000000 s)" + UNEXPLAINED,
-    ]
-
-
-def test_a_counterexample_names_who_could_have_done_it() -> None:
-    """A write that was refused, and that somebody has read."""
-    history = [
-        ok(0, 1, "a.put", "k", 1),
-        refused(2, 3, "b.put", "k", 2),
-        refused(2, 3, "b.put", "k", 3),
-        ok(4, 5, "c.get", "k", returns=2),
-    ]
-    report = check(history, MAP)
-    assert report.counterexample is not None
-    assert report.counterexample.suspects == (history[1],)
-    assert report.counterexample.timeline() == [
-        "  b  |---|          put('k', 2): not applied  (2.000000 to 3.000000 s)" + SUSPECT,
-        "  c          |---|  get('k') -> 2  (4.000000 to 5.000000 s)" + UNEXPLAINED,
-    ]
 
 
 def test_a_search_that_takes_too_long_is_given_up() -> None:
