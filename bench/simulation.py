@@ -52,7 +52,7 @@ PARTS = {
     "clients": ("client/",),
     "monitors": (
         "testing/monitors", "testing/applied", "testing/told", "testing/ledger",
-        "testing/replicated_state", "testing/violation",
+        "testing/replicated_state", "testing/said", "testing/violation",
     ),
     "what clients do, and histories": ("testing/",),
 }  # fmt: skip

@@ -32,9 +32,9 @@ class Verdict(Enum):
     UNKNOWN = "unknown"  # the search was given up
 
 
-_Configuration = tuple[int, int, int, Any, bool]
+_Configuration = tuple[int, int, int, Any, int]
 """How many of the first operations have taken effect; which ones after these, in bits; which ones
-of unknown outcome; the state; whether only the latter are left to be tried."""
+of unknown outcome; the state; how many of those that may be next have been tried."""
 
 
 class Search:
@@ -95,29 +95,32 @@ class Search:
 
     def _look(self) -> Verdict:
         stack, step, known = self._stack, self._model.step, self._known
-        stack.append((0, 0, 0, self._model.initial, False))
+        stack.append((0, 0, 0, self._model.initial, 0))
         while stack:
             if self.steps > self._steps_max:
                 return Verdict.UNKNOWN
-            count, others, used, state, only_maybes = stack.pop()
-            if not others and not only_maybes:
+            count, others, used, state, tried = stack.pop()
+            if not others and not tried:
                 count, state = self._run_alone(count, used, state)
             if count == len(known):
                 return Verdict.LINEARIZABLE
             ready, until_s = self._ready(count, others)
-            if only_maybes:
-                self._try_maybes((count, others, used, state), ready, until_s)
-                continue
-            query = self._query_that_fits(ready, state)
+            query = None if tried else self._query_that_fits(ready, state)
             if query is not None:
                 self._push(*self._with(count, others, query), used, state)
                 continue
-            if self._first_maybe_s <= until_s and used != self._all_used:
-                stack.append((count, others, used, state, True))
-            for place in reversed(ready):
+            for place in ready[tried:]:
                 self.steps += 1
-                for after in step(state, known[place]):
-                    self._push(*self._with(count, others, place), used, after)
+                tried += 1
+                afters = step(state, known[place])
+                if afters:
+                    stack.append((count, others, used, state, tried))
+                    for after in afters:
+                        self._push(*self._with(count, others, place), used, after)
+                    break
+            else:
+                if self._first_maybe_s <= until_s and used != self._all_used:
+                    self._try_maybes((count, others, used, state), ready, until_s)
         return Verdict.NOT_LINEARIZABLE
 
     def _run_alone(self, count: int, used: int, state: Any) -> tuple[int, Any]:
@@ -135,7 +138,7 @@ class Search:
             if len(after) != 1:
                 break
             if first_maybe_s <= returned[count]:
-                self._stack.append((count, 0, used, state, True))
+                self._stack.append((count, 0, used, state, 1))  # nothing else may be next
             state = after[0]
             count += 1
         self.steps += count - begun
@@ -218,7 +221,7 @@ class Search:
             if not other & ~used:
                 return
         self._seen[key] = (*seen, used)
-        self._stack.append((count, others, used, state, False))
+        self._stack.append((count, others, used, state, 0))
 
 
 def _by_invocation(operation: Operation) -> float:
