@@ -21,6 +21,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# More at once would not leave the tests of real processes the time that they wait for.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 COMMIT = $(shell git describe --always --dirty --abbrev=12)
 
 demo: .venv/ready
@@ -28,14 +30,14 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(if $(SEEDS),COPYCAT_SEEDS=$(SEEDS)) $(if $(SEED),COPYCAT_SEED=$(SEED)) \
-	$(BIN)/python -m pytest -q $(if $(ONLY),-k '$(ONLY)',-m 'not long')
+	$(BIN)/python -m pytest -q $(if $(ONLY),-k '$(ONLY)',-m 'not long' $(PARALLEL))
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	COPYCAT_WORLDS=1000 $(BIN)/python -m pytest -q
+	COPYCAT_WORLDS=1000 $(BIN)/python -m pytest -q $(PARALLEL)
 
 fix: .venv/ready
 	$(BIN)/python tools/blocking_handles.py

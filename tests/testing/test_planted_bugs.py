@@ -33,7 +33,17 @@ def failures(bug: PlantedBug) -> Iterator[str]:
             yield f"seed {seed}: {error}"
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+RARE = ("no look back", "unverified commit", "dead holder")
+"""It takes many worlds to see them by the rule that is theirs."""
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        pytest.param(bug, id=bug.name, marks=[pytest.mark.long] if bug.name in RARE else [])
+        for bug in BUGS
+    ],
+)
 def test_a_planted_bug_is_caught(bug: PlantedBug) -> None:
     """Within 40 seeds, by the rule it breaks; nothing else may stop a world before."""
     for told in failures(bug):

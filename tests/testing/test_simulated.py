@@ -60,7 +60,7 @@ def test_every_world_is_run_and_each_is_another() -> None:
 def test_a_program_that_never_ends_fails() -> None:
     """Virtual time runs out, and nobody has waited for it."""
 
-    @simulated(seeds=[1], faults=(), harm_s=1.0, timeout_s=3600.0)
+    @simulated(seeds=[1], faults=(), harm_s=1.0, timeout_s=600.0)
     async def waiting(world: World) -> None:
         await asyncio.Event().wait()
 
