@@ -114,8 +114,7 @@ class End:
         other, loop = self.hello, network.loop
         network.delivered += 1
         network.latest.append((loop.events, loop.time(), other.name, node.name, item))
-        loop.record(self._label)
-        loop.record(item)
+        loop.record(self._label + item)
         for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
             node.deliver(
                 NodeAddress(node.name, incarnation, serial),

@@ -39,6 +39,17 @@ class NotSimulatedError(RuntimeError):
     """Code asked the simulated world for a thing it does not have. Nothing was done."""
 
 
+class Turn:
+    """A callback that is made once and becomes ready again and again; asyncio's own handles are
+    made for each time and keep a context."""
+
+    __slots__ = ("_run",)
+    _cancelled = False
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._run = callback
+
+
 class SimulatedLoop(asyncio.BaseEventLoop):
     """The event loop of one simulated world.
 
@@ -51,7 +62,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     """
 
     # What BaseEventLoop keeps for its own, and a loop in virtual time must share.
-    _ready: "deque[asyncio.Handle]"
+    _ready: "deque[asyncio.Handle | Turn]"
     _stopping: bool
 
     def __init__(self) -> None:
@@ -83,6 +94,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """
         self._plans_made += 1
         heappush(self._planned, (when_s, self._plans_made, callback, argument))
+
+    def take_turn(self, turn: Turn) -> None:
+        """Run this after all that is ready now, as ``call_soon`` would."""
+        self._ready.append(turn)
 
     def call_at(
         self,
@@ -135,7 +150,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 rounds += 1
                 for _ in range(len(ready)):
                     handle = ready.popleft()
-                    if not handle.cancelled():
+                    if not handle._cancelled:
                         handle._run()
                         if self._interruption is not None:
                             self._raise_interruption()

@@ -14,7 +14,7 @@ from copycat.actors.environment import Clock, Disk, DiskDone, Identity, Links
 from copycat.actors.message import from_wire, is_message, number_of, to_wire
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_links import SimulatedLinks
-from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled
+from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled, Turn
 from copycat.actors.system import Node
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class SimulatedNode(Node):
         self.ends_silently = False
         self._simulation = simulation
         self._address = NodeAddress(self.name, incarnation, 0)
+        self._next_turn = Turn(self._turn)
         self._when_resumed: list[Callable[[], None]] = []
         self._resume_s = 0.0
         self._event = -1  # the event that the count below belongs to
@@ -163,8 +164,9 @@ class SimulatedNode(Node):
 
     def plan_turn(self) -> None:
         """Make sure that a turn follows, after the pause if there is one."""
-        if not self.paused:
-            super().plan_turn()
+        if not (self.paused or self._turn_planned):
+            self._turn_planned = True
+            self.loop.take_turn(self._next_turn)
 
     def _transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         try:

@@ -8,6 +8,7 @@ Invariants: base indexes rise; terms do not fall; a batch ends where the next on
 
 from array import array
 from bisect import bisect_right
+from operator import le, lt
 
 
 class BatchIndex:
@@ -86,12 +87,10 @@ class BatchIndex:
     def check(self) -> None:
         """Assert every invariant; takes time linear in the number of batches."""
         assert len(self._bases) == len(self._terms) == len(self._positions), "one row a batch"
-        for before, after in zip(self._bases, self._bases[1:], strict=False):
-            assert before < after, "base indexes rise"
-        for before, after in zip(self._terms, self._terms[1:], strict=False):
-            assert before <= after, "terms do not fall"
-        for before, after in zip(self._positions, self._positions[1:], strict=False):
-            assert before < after, "later batches stand at later positions"
+        assert all(map(lt, self._bases, self._bases[1:])), "base indexes rise"
+        assert all(map(le, self._terms, self._terms[1:])), "terms do not fall"
+        later = all(map(lt, self._positions, self._positions[1:]))
+        assert later, "later batches stand at later positions"
         if self._bases:
             assert self._bases[0] == 1, "the log begins with index 1"
             assert self._bases[-1] <= self.last_index, "the last batch takes at least one index"

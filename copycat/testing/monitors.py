@@ -160,7 +160,7 @@ class Monitors:
         watched.stopped = True
         watched.leads_in = 0
         watched.following = []
-        self._running.remove(watched)
+        self._running = [each for each in self._running if each is not watched]
         self.applied.stopped(watched.name)
         self.story.tell(watched.name, "stops")
 
@@ -173,15 +173,13 @@ class Monitors:
             node = watched.node
             if node.stopped:
                 self._stopped(watched)
-                return self.look()
-            if node.turns != watched.turns:
+            elif node.turns != watched.turns:
                 watched.turns = node.turns
                 self._look_at(watched, watched.server)
                 if watched.leads_in:
                     self._look_at_followers(watched)
         if self.checks % FULL_CHECK_EVENTS == 0:
             self.check_all()
-        return None
 
     def _look_at(self, watched: Watched, server: "Server") -> None:
         ballot, log = server.ballot, server.log
@@ -417,9 +415,11 @@ class Monitors:
         for watched in self._running:
             log = watched.server.log
             log.check()
-            for place in watched.log:
-                end = place.last_index
-                if (log.base_of(end), log.term_at(end)) != (place.base_index, place.term):
+            assert log.last_index == watched.last_index, "what is written was looked at"
+            # Where a batch ends the next one begins.
+            bases, terms = log._index._bases, log._index._terms
+            for base_index, term, place in zip(bases, terms, watched.log, strict=True):
+                if base_index != place.base_index or term != place.term:
                     raise self.story.violated(
                         rules.LOG_UNCHANGED,
                         f"{watched.name} has another batch than before at {place.base_index}",

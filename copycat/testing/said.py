@@ -8,6 +8,7 @@ Nobody can tell which request a reply answers, or which of two equal messages ha
 the monitors assume the later one, so they never accuse wrongly.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Said:
         self.ledger = ledger
         self.majority = majority
         self.now: Moment = 0
-        self.links: dict[tuple[str, str], _Link] = {}
+        self.links: defaultdict[tuple[str, str], _Link] = defaultdict(_Link)
         self._votes: dict[tuple[str, Term], set[int]] = {}
 
     def started(self, name: str, node: "SimulatedNode", server: "Server") -> None:
@@ -161,10 +162,10 @@ class _Speaker:
         self._queries: dict[tuple[SessionId, int], tuple[Index, SubmitQueries]] = {}
 
     def _to(self, follower: NodeAddress) -> _Link:
-        return self._said.links.setdefault((self._name, follower.node), _Link())
+        return self._said.links[self._name, follower.node]
 
     def _from(self, leader: NodeAddress) -> _Link:
-        return self._said.links.setdefault((leader.node, self._name), _Link())
+        return self._said.links[leader.node, self._name]
 
     # Replication.
 

@@ -150,9 +150,9 @@ class Search:
         None may be that began after another one had ended which has not taken effect yet.
         """
         invoked, returned = self._invoked, self._returned
-        place, until_s, blocked = count, inf, count
+        place, until_s, blocked, end = count, inf, count, len(returned)
         ready = []
-        while invoked[place] <= until_s and place < len(returned):
+        while place < end and invoked[place] <= until_s:
             if not others & 1:
                 ready.append(place)
                 if returned[place] < until_s:
