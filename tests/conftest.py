@@ -5,12 +5,18 @@ the first 5000 of them, ``make test SEED=17`` only that one.
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
 
 SEEDS_BY_DEFAULT = 10
+
+# A shell ignores interrupts on behalf of what it starts in the background, and so would all that
+# tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("copycat", deadline=None, print_blob=True)
