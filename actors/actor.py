@@ -77,7 +77,7 @@ class Actor(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
         """Send this actor a Thespian ``WakeupMessage`` after a delay. It cannot be cancelled."""
         self._myRef.wakeupAfter(delay_s, payload)
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802 - Thespian's name
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Hand a message to the handler that names its type."""
         handler = table_of(type(self)).get(type(message))
         if handler is None:

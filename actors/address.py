@@ -37,7 +37,7 @@ class NodeAddress(ActorAddress):  # type: ignore[misc]  # Thespian carries no ty
         return cls(node, ANY_INCARNATION, serial)
 
     @property
-    def addressDetails(self) -> tuple[str, int, int]:  # noqa: N802 - Thespian's name
+    def addressDetails(self) -> tuple[str, int, int]:
         """The three parts, as Thespian's tools print them."""
         return (self.node, self.incarnation, self.serial)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from copycat.actors.system import Node
 
 
-class NotOfferedError(ActorSystemException, AttributeError):  # type: ignore[misc]
+class NotOfferedError(ActorSystemException, AttributeError):  # type: ignore[misc]  # Thespian carries no types
     """Something that Thespian has and this runtime has not (yet). Nothing was done."""
 
 
@@ -155,7 +155,7 @@ class Cell:
         """Send a message from this actor."""
         self.node.deliver(target, message, self.address)
 
-    def createActor(  # noqa: N802 - Thespian's name
+    def createActor(
         self, actor: Any, requirements: Any, global_name: Any, source_hash: Any
     ) -> NodeAddress:
         """Make a child by Thespian's rules: a failing ``__init__`` is told as ChildActorExited."""
@@ -165,7 +165,7 @@ class Cell:
         """Make a local child with arguments."""
         return self.node.make(self, actor, arguments).address
 
-    def wakeupAfter(self, period: Any, payload: Any) -> None:  # noqa: N802 - Thespian's name
+    def wakeupAfter(self, period: Any, payload: Any) -> None:
         """Send the actor a WakeupMessage after ``period``, a timedelta or seconds."""
         delay_s = period.total_seconds() if isinstance(period, timedelta) else float(period)
         self._timers_made += 1
@@ -177,18 +177,18 @@ class Cell:
 
         self._timers[number] = self.node.call_later(max(0.0, delay_s), due)
 
-    def handleDeadLetters(self, address: NodeAddress, enable: bool) -> None:  # noqa: N802
+    def handleDeadLetters(self, address: NodeAddress, enable: bool) -> None:
         """Start or stop sending this actor the node's dead letters."""
         self.node.handle_dead_letters(address, enable)
 
-    def updateCapability(self, name: str, value: Any) -> None:  # noqa: N802 - Thespian's name
+    def updateCapability(self, name: str, value: Any) -> None:
         """Set a capability of the node, or take it away with None."""
         self.node.update_capability(name, value)
 
     def __getattr__(self, name: str) -> Any:
         raise NotOfferedError(f"{name} is not offered to actors of this runtime")
 
-    def actorSystemShutdown(self) -> None:  # noqa: N802 - Thespian's name
+    def actorSystemShutdown(self) -> None:
         """Stop the whole node."""
         self.node.stop()
 

@@ -54,7 +54,7 @@ def message(number: int) -> Callable[[type[T]], type[T]]:
             f"message number {number} is taken by {other}"
         )
         MESSAGES[number] = made
-        made.__message_number__ = number  # type: ignore[attr-defined]
+        made.__message_number__ = number  # type: ignore[attr-defined]  # the mark of a message
         return made
 
     return declare
@@ -75,7 +75,7 @@ def wire_form(cls: type) -> tuple[int, Callable[[Any], list[Any]], bool] | None:
     None for a class that was not declared with ``@message``."""
     form = _wire_forms.get(cls)
     if form is None and is_message(cls):
-        number = typing.cast("int", cls.__message_number__)  # type: ignore[attr-defined]
+        number = typing.cast("int", cls.__message_number__)  # type: ignore[attr-defined]  # the mark of a message
         form = _wire_forms[cls] = (number, _writer(cls), has_plain_fields(cls))
     return form
 

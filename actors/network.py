@@ -139,7 +139,7 @@ class NetworkNode(Node):
         host, port = parse_endpoint(self._listen)
         try:
             if port == 0:  # else each address of the host gets a port of its own
-                host = (await self.loop.getaddrinfo(host, port))[0][4][0]  # type: ignore
+                host = (await self.loop.getaddrinfo(host, port))[0][4][0]  # type: ignore  # of TCP it is the host
             self._server = await self.loop.create_server(
                 lambda: Link(self.links, ""), host, port, reuse_address=True, backlog=1024
             )

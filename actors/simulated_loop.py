@@ -110,11 +110,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         self._plans_made += 1
         heappush(self._planned, (when, self._plans_made, None, timer))
-        timer._scheduled = True  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]  # asyncio's own
         return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        if handle._scheduled:  # type: ignore[attr-defined]
+        if handle._scheduled:  # type: ignore[attr-defined]  # asyncio's own
             self._cancelled += 1
             if self._cancelled > max(CANCELLED_TIMERS_MIN, len(self._planned) // 2):
                 self._planned = [

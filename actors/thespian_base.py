@@ -30,7 +30,7 @@ class _Endpoint(ThespianActor):  # type: ignore[misc]  # Thespian carries no typ
     def __init__(self) -> None:
         self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
         """Keep a message until the outside asks for it."""
         if not isInternalActorSystemMessage(message):
             self.arrived.put(message)
@@ -46,7 +46,7 @@ class Outside:
         self._address: NodeAddress = cell.address
         self._arrived: queue.SimpleQueue[Any] = cell.actor.arrived
 
-    def newPrimaryActor(  # noqa: N802 - Thespian's name
+    def newPrimaryActor(
         self, actor: Any, requirements: Any, global_name: Any, source_hash: Any
     ) -> NodeAddress:
         """Make an actor that has no parent.
@@ -138,7 +138,7 @@ class SystemBase(Outside):
             self._thread.call(self._node.stop)
             self._own_thread.stop()
 
-    def updateCapability(self, name: str, value: Any = None) -> None:  # noqa: N802
+    def updateCapability(self, name: str, value: Any = None) -> None:
         """Set a capability of the node; None takes it away. Actors that require it are asked to
         exit."""
         self._thread.call(self._node.update_capability, name, value)
@@ -147,13 +147,13 @@ class SystemBase(Outside):
         """Another mailbox, for another thread."""
         return Outside(self._thread, self._node)
 
-    def loadActorSource(self, source: Any) -> str:  # noqa: N802 - Thespian's name
+    def loadActorSource(self, source: Any) -> str:
         """Not offered yet: it raises."""
         raise NotOfferedError(f"loading actor sources is not offered yet: {source!s:.80}")
 
-    def unloadActorSource(self, source_hash: str) -> None:  # noqa: N802 - Thespian's name
+    def unloadActorSource(self, source_hash: str) -> None:
         """Not offered yet: it raises."""
         raise NotOfferedError(f"loading actor sources is not offered yet: {source_hash:.80}")
 
-    def _handleDeadLetters(self, address: NodeAddress, enable: bool) -> None:  # noqa: N802
+    def _handleDeadLetters(self, address: NodeAddress, enable: bool) -> None:
         self._thread.call(self._node.handle_dead_letters, address, enable)

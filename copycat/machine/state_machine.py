@@ -152,13 +152,13 @@ class StateMachine:
 
 def command(method: F) -> F:
     """Mark a method ``(self, commit, *arguments)`` as an operation that changes the state."""
-    method.__operation__ = "command"  # type: ignore[attr-defined]
+    method.__operation__ = "command"  # type: ignore[attr-defined]  # the mark of an operation
     return method
 
 
 def query(method: F) -> F:
     """Mark a method ``(self, *arguments)`` as an operation that only reads."""
-    method.__operation__ = "query"  # type: ignore[attr-defined]
+    method.__operation__ = "query"  # type: ignore[attr-defined]  # the mark of an operation
     return method
 
 

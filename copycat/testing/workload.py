@@ -189,11 +189,10 @@ class Workload:
 
     def _call(self, client: AsyncClient, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin a call beside others of the same client."""
-        task = asyncio.create_task(call, name=f"{_name(client)} calls")
-        self._calls[_name(client)] = [
-            each for each in self._calls.get(_name(client), ()) if not each.done()
-        ]
-        self._calls[_name(client)].append(task)
+        name = _name(client)
+        task = asyncio.create_task(call, name=f"{name} calls")
+        unfinished = [each for each in self._calls.get(name, ()) if not each.done()]
+        self._calls[name] = [*unfinished, task]
         return task
 
     def _too_late(self, end_s: float) -> None:

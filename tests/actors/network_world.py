@@ -30,14 +30,14 @@ class Probe(Actor):
     def __init__(self, arrived: "asyncio.Queue[tuple[Any, NodeAddress]]") -> None:
         self.arrived = arrived
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
         self.arrived.put_nowait((message, sender))
 
 
 class Echo(Actor):
     """Sends everything back."""
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
         self.send(sender, message)
 
 

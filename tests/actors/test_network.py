@@ -261,7 +261,7 @@ async def test_a_message_that_cannot_travel_comes_back(world: World) -> None:
 class Refuser(Actor):
     """A user's actor that always fails."""
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
         raise ValueError("not me")
 
 

@@ -45,7 +45,7 @@ def system() -> Iterator[Any]:
 class Greeter(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
     """Thespian's first example."""
 
-    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: Any) -> None:
         if isinstance(message, str):
             self.send(sender, f"hello {message}")
 
@@ -53,13 +53,13 @@ class Greeter(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
 class Parent(ActorTypeDispatcher):  # type: ignore[misc]  # Thespian carries no types
     """Makes children and reports their ends."""
 
-    def receiveMsg_str(self, message: str, sender: Any) -> None:  # noqa: N802
+    def receiveMsg_str(self, message: str, sender: Any) -> None:
         self.reporter = sender
         kinds = {"greeter": Greeter, "stillborn": Stillborn, "by name": f"{__name__}.Greeter"}
         self.child = self.createActor(kinds[message])
         self.send(sender, self.child)
 
-    def receiveMsg_ChildActorExited(self, message: Any, sender: Any) -> None:  # noqa: N802
+    def receiveMsg_ChildActorExited(self, message: Any, sender: Any) -> None:
         self.send(self.reporter, ("exited", message.childAddress))
 
 
@@ -126,7 +126,7 @@ class Bitten(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
 
     tried = 0
 
-    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: Any) -> None:
         if isinstance(message, str):
             self.tried += 1
             raise RuntimeError("bitten")  # noqa: TRY004 - it is no question of types
@@ -148,7 +148,7 @@ class Sleeper(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
 
     asker: Any = None
 
-    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: Any) -> None:
         if isinstance(message, WakeupMessage):
             self.send(self.asker, (message.payload, message.delayPeriod))
         elif isinstance(message, float):
@@ -166,7 +166,7 @@ def test_wakeup_after_a_while(system: Any) -> None:
 class Undertaker(ThespianActor):  # type: ignore[misc]  # Thespian carries no types
     """Gets the dead letters."""
 
-    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: Any) -> None:
         if message == "begin":
             self.owner = sender
             self.handleDeadLetters()

@@ -52,7 +52,7 @@ class Voice(Actor):
     def __init__(self) -> None:
         self.heard: list[Heard] = []
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
         """Keep it, but for news of links."""
         if not isinstance(message, NodeConnected | NodeDisconnected | NodeUnreachable):
             self.heard.append(Heard(message, sender))

@@ -28,7 +28,7 @@ class Listener(Actor):
     def __init__(self) -> None:
         self.heard: list[Any] = []
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Keep everything."""
         self.heard.append(message)
 

@@ -150,7 +150,7 @@ class Listener(Actor):
     def __init__(self, heard: list[Any]) -> None:
         self._heard = heard
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Keep everything."""
         self._heard.append(message)
 

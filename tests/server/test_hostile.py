@@ -99,7 +99,7 @@ class Sender(Actor):
         self.environment.links.watch(self.address)
         self.environment.links.dial(endpoint)
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Send when the link is up."""
         if isinstance(message, NodeConnected):
             for serial, words in self._say(message.node):
@@ -119,7 +119,7 @@ class Attached(Actor):
         self.environment.links.watch(self.address)
         self.environment.links.dial(ENDPOINTS[0])
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Attach, then speak."""
         if isinstance(message, NodeConnected):
             self.send(NodeAddress.well_known(message.node, SERVER), self._attach)

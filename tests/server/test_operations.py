@@ -115,7 +115,7 @@ class Hostile(Actor):
         self.environment.links.dial(server)
         self.wake_after(1.0)
 
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:  # noqa: N802
+    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
         """Attach, then send commands that are no CBOR, then too few of them."""
         name = type(message).__name__
         if name == "WakeupMessage":

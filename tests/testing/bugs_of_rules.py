@@ -116,6 +116,19 @@ def changes_what_it_has_taken() -> AbstractContextManager[Any]:
     return patch.object(Follower, "append_entries", change)
 
 
+def forgets_the_term_of_the_first_batch() -> AbstractContextManager[Any]:
+    """A follower's log tells another term for what has been in it for long."""
+    append_entries = Follower.append_entries
+
+    def forget(role: Follower, message: AppendEntries, sender: Any) -> None:
+        index = role.server.log._index
+        if len(index) > 20:
+            index._terms[0] = 0
+        append_entries(role, message, sender)
+
+    return patch.object(Follower, "append_entries", forget)
+
+
 def begins_log_time_anew() -> AbstractContextManager[Any]:
     """Each leader counts from its own election."""
 

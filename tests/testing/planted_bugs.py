@@ -392,6 +392,9 @@ BUGS = [
     PlantedBug("blind start", (rules.DAMAGE_NOTICED,), ("flip",), bugs.refuses_no_damage),
     PlantedBug("stamped", (rules.LOG_MATCHING,), (), bugs.stamps_what_it_takes),
     PlantedBug("changed", (rules.LOG_UNCHANGED,), (), bugs.changes_what_it_has_taken),
+    PlantedBug(
+        "forgotten term", (rules.LOG_UNCHANGED,), (), bugs.forgets_the_term_of_the_first_batch
+    ),
     PlantedBug("time anew", (rules.LOG_TIME,), LEADERS, bugs.begins_log_time_anew),
     PlantedBug("dropped tail", (rules.APPEND_ONLY,), LEADERS, bugs.drops_what_nobody_has_confirmed),
     PlantedBug("own unsynced log", (rules.COMMIT_DURABLE,), SLOW_DISK, counts_its_own_unsynced_log),

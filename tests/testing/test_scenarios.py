@@ -345,6 +345,18 @@ def test_a_watcher_that_acknowledges_nothing_is_ended(
     cluster.monitors.applied.check_all()
 
 
+def test_monitors_look_once_after_each_event(cluster: SimulatedCluster) -> None:
+    """Also when a server has stopped; or the look at everything, every 1,000 events, might be
+    skipped."""
+    monitors = cluster.monitors
+    assert monitors is not None
+    events, checks = cluster.simulation.loop.events, monitors.checks
+    cluster.crash(leader_of(cluster))
+    cluster.wait_for_leader()
+    cluster.settle()
+    assert monitors.checks - checks == cluster.simulation.loop.events - events > 0
+
+
 def test_five_servers_go_on_without_two() -> None:
     """Two of five stop, the leader among them; nothing is lost, and all catch up when they return."""
     with Simulation(5) as simulation:

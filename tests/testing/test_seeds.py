@@ -1,12 +1,15 @@
 """Whole clusters under faults, one world a seed, with every rule checked after every event."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from copycat.testing.faults import FaultDriver
 from copycat.testing.proof import figures, prove, tell_failures
 from copycat.testing.seeds import run_seed
 
@@ -48,6 +51,23 @@ def test_worlds_are_worth_their_while() -> None:
     assert sum(report.grants for report in reports) > 0
     assert sum(report.heard for report in reports) > 0
     assert all(sum(report.faults.values()) > 0 for report in reports)
+
+
+def test_worlds_give_the_garbage_collector_back() -> None:
+    """They run without it, and those that fail do so, too."""
+    seen = []
+
+    def failing(*_: object, **__: object) -> None:
+        seen.append(gc.isenabled())
+        raise RuntimeError("nothing is mended")
+
+    with (
+        patch.object(FaultDriver, "mend", failing),
+        pytest.raises(RuntimeError, match="nothing is mended"),
+    ):
+        run_seed(3)
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("world", [8, 9])
