@@ -166,6 +166,13 @@ class Links(Protocol):
         begin while this node goes on with its own."""
         ...
 
+    def unsent_bytes(self, node: str) -> int:
+        """How many bytes for ``node`` wait in this node, because the link does not take them yet.
+
+        What was sent in this turn and not flushed need not be among them. 0 without a link.
+        """
+        ...
+
 
 class Environment(Protocol):
     """What an actor holds of the world it lives in."""

@@ -63,6 +63,11 @@ class Link(asyncio.BufferedProtocol):
         place = f"{peer[0]}:{peer[1]}" if peer else "?"
         return f"node={name} endpoint={self.endpoint or '-'} peer={place}"
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes were written that the system has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

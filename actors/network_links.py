@@ -162,6 +162,11 @@ class NetworkLinks:
                 link.flush()
                 return
 
+    def unsent_bytes(self, node: str) -> int:
+        """How many bytes for ``node`` wait in this node."""
+        link = self._dialled.get(node) or self._accepted.get(node)
+        return 0 if link is None else link.unsent_bytes
+
     # For the node.
 
     def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:

@@ -229,6 +229,11 @@ class SimulatedLinks:
     def flush(self, node: str) -> None:
         """Nothing waits here: what is sent is on its way at once."""
 
+    def unsent_bytes(self, node: str) -> int:
+        """How many bytes for ``node`` wait: for their turn on a clogged link, or for a cut to heal."""
+        end = self._dialled.get(node) or self._accepted.get(node)
+        return 0 if end is None else self.network.waiting_bytes(end)
+
     # What the network and the node ask.
 
     def hello(self) -> Hello:

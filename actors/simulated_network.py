@@ -317,6 +317,15 @@ class SimulatedNetwork:
             return None
         return clog.free_s
 
+    def waiting_bytes(self, end: End) -> int:
+        """How many bytes that this end has sent wait for a clog, or are held by a cut."""
+        held_bytes = sum(len(item) for item in end.peer.held if type(item) is bytes)
+        clog = self._clogs.get((end.node.name, end.peer.node.name))
+        if clog is None:
+            return held_bytes
+        clogged_s = max(0.0, clog.free_s - self.loop.time())
+        return held_bytes + round(clogged_s * clog.bytes_per_s)
+
     def stops(self, end: End, item: bytes | Closing) -> bool:
         """Whether what arrives at this end is kept back or lost by a cut; if so it was dealt with."""
         if not end.held and not (self._cuts and self._is_cut(end)):
