@@ -60,6 +60,7 @@ async def agreed(world: World) -> int:
 async def harm(world: World, faults: Faults, clients: Clients, length_s: float) -> None:
     """The whole story: work under faults, everything repaired, all killed once more, a last look."""
     await agreed(world)
+    await faults.lengthen(faults.plan.log_commands)
     await clients.work(faults.run(length_s))
     await agreed(world)
     world.kill(*world.names)

@@ -15,6 +15,14 @@ LOOK_EVERY_S = 0.1
 SLOWEST_SYNC_S = 0.5
 SYNCS_MAX = 40  # of those that go well before one fails
 RESET_EVERY_S = 0.3
+SLOWEST_LINK_S = 0.15
+LINK_BYTES_PER_S = 250_000.0
+FAR_LOSS = 0.1
+BUSY_MAX = 4
+STUTTER_S = 0.1
+SESSIONS_MAX = 2_000
+WRITERS = 32
+WRITES_MAX = 1_000_000
 
 
 class Faults:
@@ -44,6 +52,7 @@ class Faults:
             **dict.fromkeys(tampering, world.no_strace),
             "full disk": world.no_small_disk,
             "reset": world.no_resets,
+            **dict.fromkeys(("slow links", "far away"), world.no_relay),
         }
         self.skipped = {kind: reason for kind, reason in self.skipped.items() if reason}
         self._ways: dict[str, Callable[[Step, list[str]], Awaitable[None]]] = {
@@ -53,6 +62,12 @@ class Faults:
             "full disk": self._full_disk,
             "loss": self._lose,
             "reset": self._reset,
+            "slow links": self._delay,
+            "far away": self._delay,
+            "starved core": self._starve,
+            "stutter": self._stutter,
+            "many sessions": self._crowd,
+            "long log": self._crowd,
         }
 
     async def run(self, length_s: float) -> None:
@@ -172,6 +187,53 @@ class Faults:
         while now_s() < end_s:
             await asyncio.to_thread(self.world.reset, names[0])
             await asyncio.sleep(RESET_EVERY_S)
+
+    async def _delay(self, step: Step, names: list[str]) -> None:
+        pairs = {pair for other in names[1:] for pair in ((names[0], other), (other, names[0]))}
+        delay_s = SLOWEST_LINK_S * step.extent
+        loss = FAR_LOSS if step.kind == "far away" else 0.0
+        try:
+            await asyncio.to_thread(self.world.relay, pairs, delay_s, LINK_BYTES_PER_S, loss)
+            await asyncio.sleep(step.end_s - step.begin_s)
+        finally:
+            await asyncio.to_thread(self.world.relay, ())
+
+    async def _starve(self, step: Step, names: list[str]) -> None:
+        hungry = self.world.starve(names[0], 1 + round(BUSY_MAX * step.extent))
+        try:
+            await asyncio.sleep(step.end_s - step.begin_s)
+        finally:
+            self.world.feed(names[0], hungry)
+
+    async def _stutter(self, step: Step, names: list[str]) -> None:
+        end_s = now_s() + step.end_s - step.begin_s
+        while now_s() < end_s:
+            self.world.pause(names[0])
+            try:
+                await asyncio.sleep(STUTTER_S * step.extent)
+            finally:
+                self.world.go_on(names[0])
+            await asyncio.sleep(STUTTER_S * (1 - step.extent))
+
+    async def _crowd(self, step: Step, names: list[str]) -> None:
+        """Its end is a kill: connections end at once, sessions expire together."""
+        many = step.kind == "many sessions"
+        sessions = round(SESSIONS_MAX * step.extent) if many else WRITERS
+        crowd = self.world.crowd(sessions, 0 if many else WRITES_MAX)
+        try:
+            await asyncio.sleep(step.end_s - step.begin_s)
+        finally:
+            self.world.dismiss(crowd)
+
+    async def lengthen(self, commands: int) -> None:
+        """Let the log have so many commands more, in batches that are as small as they can be."""
+        crowd = self.world.crowd(WRITERS, -(-commands // WRITERS))
+        try:
+            assert crowd.stdout is not None, "the crowd tells how far it is"
+            for _ in range(2):
+                await asyncio.to_thread(crowd.stdout.readline)
+        finally:
+            self.world.dismiss(crowd)
 
     async def _tamper(self, step: Step, names: list[str]) -> None:
         world, victim = self.world, names[0]

@@ -29,6 +29,14 @@ LANES: dict[str, dict[str, str]] = {
         "no clients": "one server apart from the clients",
         "loss": "some servers lose three packets in ten",
         "reset": "all connections of one server break, again and again",
+        "slow links": "all that one server and the others say takes its time, and little passes",
+        "far away": "the same, and packets are lost",
+    },
+    "weight": {
+        "starved core": "one server shares its core with busy processes",
+        "stutter": "one server is stopped most of the time, again and again",
+        "many sessions": "hundreds of sessions come, and vanish at once",
+        "long log": "writers without a pause make the log long",
     },
 }
 """The kinds of faults. Those of one lane never overlap, those of two lanes do."""
@@ -79,6 +87,8 @@ class Step:
                 whom = " ".join(names)
             case "full disk":
                 whom = "the small disk"
+            case "many sessions" | "long log":
+                whom = "a crowd"
             case _:
                 whom = names[0]
         if self.kind in ("isolate", "halves"):
@@ -94,10 +104,12 @@ class Plan:
     Attributes:
         lanes: the steps of each, in order.
         small_disk: the server whose disk can be made full.
+        log_commands: how many commands the log has, one after the other, before anything goes wrong.
     """
 
     lanes: Mapping[str, tuple[Step, ...]]
     small_disk: str
+    log_commands: int = 0
 
 
 def draw(seed: int, servers: int, length_s: float) -> Plan:
@@ -109,6 +121,7 @@ def draw(seed: int, servers: int, length_s: float) -> Plan:
     return Plan(
         {lane: _lane(random.Random(f"{seed} {lane}"), names, lane, length_s) for lane in LANES},
         random.Random(f"{seed} small disk").choice(names),
+        random.Random(f"{seed} log").randrange(1, 2 if length_s < SHORT_S else 11) * 10_000,
     )
 
 

@@ -31,6 +31,7 @@ BY_INDEX = ("counters", "maps")
 
 
 CUTS = ("isolate", "halves", "deaf", "mute", "bridge", "ring", "no clients")
+RELAYED = ("slow links", "far away")
 GAP_S_MAX = 60.0
 TIMES_MIN = 3
 
@@ -77,6 +78,7 @@ class Report:
         self.tell(
             f"{self._dropped['cut']} packets cut off, {self._dropped['lossy']} lost;"
             f" {self.world.resets} connections broken;"
+            f" {self.world.relayed[0]} packets late, {self.world.relayed[1]} of such lost;"
             f" {self.world.disk_stops} stops because of a disk"
         )
         self.tell(
@@ -121,6 +123,8 @@ class Report:
             yield "packets should have been lost, and were not"
         if done["reset"] >= TIMES_MIN and not self.world.resets:
             yield "connections should have been broken, and were not"
+        if sum(done[kind] for kind in RELAYED) >= TIMES_MIN and not self.world.relayed[0]:
+            yield "packets should have gone through the relay, and did not"
         if not clients.outcomes()[Outcome.OK]:
             yield "no call has ended well"
         if clients.gap_s > GAP_S_MAX:

@@ -6,17 +6,21 @@ that ends. Where namespaces are not allowed, the servers are on the loopback int
 needs a network or a disk of its own is left out.
 """
 
+import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from chaos_plan import CLIENTS
+from chaos_relay import DEVICE
 from copycat.actors.network import free_ports
 
 UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -27,6 +31,8 @@ CLIENTS_HOST = 100
 SMALL_DISK_BYTES = 1 << 30
 END_S = 10.0
 TRIES_MAX = 50
+CROWD = Path(__file__).with_name("chaos_crowd.py")
+RELAY = Path(__file__).with_name("chaos_relay.py")
 DISK_FAILED = "copycat: the disk failed to "
 
 RULES = """
@@ -118,10 +124,11 @@ class World:
 
     Attributes:
         directory: of the data and of what the servers say.
-        no_networks, no_small_disk, no_strace, no_resets: why not; "" where there are.
+        no_networks, no_small_disk, no_strace, no_resets, no_relay: why not; "" where there are.
         ended_oddly: what nobody has done to a server: a line for each that ended by itself.
         disk_stops: how many servers have stopped because of their disks, as they should.
         resets: how many connections were broken.
+        relayed: how many packets the relay has carried, and how many it has lost.
     """
 
     directory: Path
@@ -132,17 +139,22 @@ class World:
     no_small_disk: str = ""
     no_strace: str = ""
     no_resets: str = ""
+    no_relay: str = ""
     servers: dict[str, Server] = field(default_factory=dict)
     ended_oddly: list[str] = field(default_factory=list)
     disk_stops: int = 0
     resets: int = 0
-    _tracers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    relayed: list[int] = field(default_factory=lambda: [0, 0])
+    _relay: "subprocess.Popen[str] | None" = None
+    _relayed_pairs: set[tuple[str, str]] = field(default_factory=set)
+    _helpers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def __enter__(self) -> "World":
         if not self.alone:
             run("ip", "link", "set", "lo", "up")
         self.no_networks = self.alone or missing("nsenter", "mount", "nft") or self._make_networks()
         self.no_resets = self.no_networks or missing("ss") or self._try_resets()
+        self.no_relay = self.no_networks or self._start_relay()
         self.no_small_disk = self.alone or missing("mount") or self._make_small_disk()
         self.no_strace = missing("strace") or self._try_strace()
         ports = free_ports(len(self.names), "127.0.0.1") if self.no_networks else []
@@ -154,10 +166,13 @@ class World:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        started: list[subprocess.Popen[Any]]
         started = [each.process for each in self.servers.values() if each.process is not None]
-        for process in (*started, *self._tracers):
+        started += self._helpers
+        started += [] if self._relay is None else [self._relay]
+        for process in started:
             process.kill()
-        for process in (*started, *self._tracers):
+        for process in started:
             process.wait()
 
     # Servers.
@@ -253,14 +268,14 @@ class World:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        self._tracers.append(tracer)
+        self._helpers.append(tracer)
         return tracer
 
     def detach(self, tracer: "subprocess.Popen[bytes]") -> None:
         """Let a server do its syncs again."""
         tracer.terminate()
         tracer.wait(END_S)
-        self._tracers.remove(tracer)
+        self._helpers.remove(tracer)
 
     def set_room(self, *, full: bool) -> None:
         """Leave no room on the small disk, or much."""
@@ -275,6 +290,50 @@ class World:
                 return
         # While the server writes, it has soon more than was measured.
         raise OSError(refused)
+
+    # Weight.
+
+    def starve(self, name: str, busy: int) -> "list[subprocess.Popen[bytes]]":
+        """Let a server share one core with so many processes that never rest; see ``feed``."""
+        core = {min(os.sched_getaffinity(0))}
+        words = [sys.executable, "-c", "while True: pass"]
+        hungry = [subprocess.Popen(words, stdin=subprocess.DEVNULL) for _ in range(busy)]
+        self._helpers += hungry
+        for process in hungry:
+            os.sched_setaffinity(process.pid, core)
+        self._bind(name, core)
+        return hungry
+
+    def feed(self, name: str, hungry: "list[subprocess.Popen[bytes]]") -> None:
+        """Give the server its cores back."""
+        self.dismiss(*hungry)
+        self._bind(name, os.sched_getaffinity(0))
+
+    def _bind(self, name: str, cores: set[int]) -> None:
+        process = self.servers[name].process
+        if process is not None:
+            for thread in Path(f"/proc/{process.pid}/task").glob("*"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), cores)
+
+    def crowd(self, sessions: int, writes: int) -> "subprocess.Popen[bytes]":
+        """A process with many sessions, each of which writes so often; to be dismissed."""
+        words = [sys.executable, str(CROWD), str(sessions), str(writes), *self.endpoints]
+        crowd = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._helpers.append(crowd)
+        return crowd
+
+    def dismiss(self, *helpers: "subprocess.Popen[bytes]") -> None:
+        """kill -9 of processes that are not servers."""
+        for process in helpers:
+            process.kill()
+        for process in helpers:
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+            self._helpers.remove(process)
 
     # Networks.
 
@@ -294,6 +353,40 @@ class World:
                 told[target].append(f"add element inet chaos {kind} {{ {self.address(source)} }}")
         for place, lines in told.items():
             run(*self._inside(place), "nft", "-f", "-", told="\n".join(lines))
+
+    def relay(
+        self,
+        pairs: Collection[tuple[str, str]],
+        delay_s: float = 0.0,
+        bytes_per_s: float = 1.0,
+        loss: float = 0.0,
+    ) -> None:
+        """Let what goes from the first to the second of each pair take the way through the relay,
+        and everything else the straight one."""
+        assert self._relay is not None, "without a relay nothing is relayed"
+        assert self._relay.stdin is not None
+        assert self._relay.stdout is not None
+        if pairs:
+            self._order([sorted(pairs), delay_s, bytes_per_s, loss])
+        for source in self.names:
+            for target in self.names:
+                way = [f"{self.address(target)}/32", "dev", DEVICE, "src", self.address(source)]
+                if (source, target) in pairs:
+                    run("ip", "-n", source, "route", "replace", *way)
+                elif (source, target) in self._relayed_pairs:
+                    run("ip", "-n", source, "route", "del", *way)
+        self._relayed_pairs = set(pairs)
+        if not pairs:
+            self._order([[], 0.0, 1.0, 0.0])
+
+    def _order(self, order: list[Any]) -> None:
+        relay = self._relay
+        assert relay is not None, "there is a relay"
+        assert relay.stdin is not None
+        assert relay.stdout is not None
+        relay.stdin.write(json.dumps(order) + "\n")
+        relay.stdin.flush()
+        self.relayed = json.loads(relay.stdout.readline())
 
     def reset(self, name: str) -> None:
         """Break all connections of a server; both ends notice at once."""
@@ -333,6 +426,24 @@ class World:
                 run(*self._inside(name), "nft", "-f", "-", told=RULES)
         except OSError as error:
             return f"no networks of our own: {error}"
+        return ""
+
+    def _start_relay(self) -> str:
+        places = [f"{name}={self.address(name)}" for name in self.names]
+        self._relay = subprocess.Popen(
+            [sys.executable, str(RELAY), *places],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._relay.stdout is not None
+        assert self._relay.stderr is not None
+        if not self._relay.stdout.readline():
+            lines = self._relay.stderr.read().strip().splitlines() or ["it has ended"]
+            return f"no relay: {lines[-1]}"
+        try:
+            for name in self.names:
+                run("ip", "-n", name, "link", "set", DEVICE, "up")
+        except OSError as error:
+            return f"no relay: {error}"
         return ""
 
     def _try_resets(self) -> str:

@@ -18,12 +18,13 @@ import pytest
 from chaos_clients import Clients
 from chaos_faults import Faults
 from chaos_plan import CLIENTS, LANES, TELLS, Plan, Step, cuts, draw
+from chaos_relay import QUEUE_BYTES_MAX, Wire
 from chaos_report import Report
 from chaos_world import World
 from copycat.testing import Operation
 
 CHAOS = Path(__file__).with_name("chaos.py")
-SHORT_MINUTES = 0.15
+SHORT_MINUTES = 0.2
 SEED = 1
 WAIT_S = 200.0
 
@@ -181,6 +182,25 @@ def test_the_leader_is_put_first() -> None:
     assert step.names("") == ["n2", "n3", "n1"]
 
 
+# The relay.
+
+
+def test_a_packet_takes_the_time_of_its_way() -> None:
+    """The delay, and that of all bytes before it on the same wire."""
+    wire = Wire(delay_s=0.1, bytes_per_s=1000.0, loss=0.0)
+    assert wire.due_s(10.0, 500, 0.5) == pytest.approx(10.6)
+    assert wire.due_s(10.0, 500, 0.5) == pytest.approx(11.1)
+    assert wire.due_s(20.0, 500, 0.5) == pytest.approx(20.6)
+
+
+def test_a_wire_loses_as_many_packets_as_it_is_told() -> None:
+    """By chance, and whatever finds its queue full."""
+    wire = Wire(delay_s=0.0, bytes_per_s=1.0, loss=0.1)
+    assert wire.due_s(0.0, 100, 0.09) is None
+    assert wire.due_s(0.0, QUEUE_BYTES_MAX, 0.1) is not None
+    assert wire.due_s(0.0, 1, 0.5) is None
+
+
 # Verdicts.
 
 
@@ -244,6 +264,7 @@ def test_a_lock_with_two_holders_is_noticed(report: Report) -> None:
         lambda report: report.faults.done.update(["halves"] * 3),
         lambda report: report.faults.done.update(["loss"] * 3),
         lambda report: report.faults.done.update(["reset"] * 3),
+        lambda report: report.faults.done.update(["far away"] * 3),
         lambda report: setattr(report.clients, "gap_s", 1e3),
         lambda report: report.clients.eras[0].hits.operations.clear(),
     ],
