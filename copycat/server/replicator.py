@@ -17,7 +17,6 @@ from copycat.protocol.raft import AppendEntries, AppendEntriesReply
 from copycat.server.peers import Following, Peer
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import PeerAnswered, PeerLinked, Replicate, TermSeen
-from copycat.storage.batch import Batch
 from copycat.types import Index, Term
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from copycat.server.server import Server
 
 REQUEST_BYTES_MAX = 512 * 1024
+REQUEST_BATCHES_MAX = 512  # small ones cost the follower more than their bytes
 REQUESTS_IN_FLIGHT_MAX = 32
 BYTES_IN_FLIGHT_MAX = 4 << 20  # far below what a link buffers before it gives up
 PATIENCE_HEARTBEATS = 6  # without an answer for this long, what was sent counts as lost
@@ -72,14 +72,15 @@ class Replicator(ServerActor):
             and len(self._in_flight) < window
             and self._in_flight_bytes < BYTES_IN_FLIGHT_MAX
         ):
-            self._send(now_s, log.batches_from(self._next_index, REQUEST_BYTES_MAX))
+            found = log.records_from(self._next_index, REQUEST_BYTES_MAX, REQUEST_BATCHES_MAX)
+            self._send(now_s, *found)
             sent = True
         if not sent and (
             message.announce
             or self._sent_round < self._rounds.current
             or now_s - self._sent_s >= self.server.options.heartbeat_s * 0.9
         ):
-            self._send(now_s, [])
+            self._send(now_s, [], self._next_index - 1)
 
     def peer_linked(self, message: PeerLinked, sender: NodeAddress) -> None:
         """The link is new: what was sent over the old one may be lost."""
@@ -118,7 +119,7 @@ class Replicator(ServerActor):
         self._probing = False
         self._next_index = max(self._next_index, match_index + 1)
 
-    def _send(self, now_s: float, batches: list[Batch]) -> None:
+    def _send(self, now_s: float, records: list[bytes], last_index: Index) -> None:
         log = self.server.log
         prev_index = self._next_index - 1
         request = AppendEntries(
@@ -128,17 +129,17 @@ class Replicator(ServerActor):
             log.term_at(prev_index),
             self.server.commit_index,
             self._rounds.current,
-            tuple([batch.record for batch in batches]),
+            tuple(records),
         )
         self._rounds.sent = max(self._rounds.sent, self._rounds.current)
         self._sent_round = self._rounds.current
         self._sent_s = now_s
-        if batches:
+        if records:
             if not self._in_flight:
                 self._asked_s = now_s
-            self._next_index = batches[-1].last_index + 1
-            size_bytes = sum(len(batch.record) for batch in batches)
-            self._in_flight.append((self._next_index - 1, size_bytes))
+            self._next_index = last_index + 1
+            size_bytes = sum(map(len, records))
+            self._in_flight.append((last_index, size_bytes))
             self._in_flight_bytes += size_bytes
         self.send(self._peer.address, request)
         self.environment.links.flush(self._peer.name)

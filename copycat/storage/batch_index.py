@@ -8,6 +8,7 @@ Invariants: base indexes rise; terms do not fall; a batch ends where the next on
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import le, lt
 
 
@@ -60,9 +61,22 @@ class BatchIndex:
         """The first index of a batch."""
         return self._bases[ordinal]
 
+    def end(self, ordinal: int) -> int:
+        """The last index of a batch."""
+        after = ordinal + 1
+        return self._bases[after] - 1 if after < len(self._bases) else self.last_index
+
     def position(self, ordinal: int) -> int:
         """The position a batch was added with."""
         return self._positions[ordinal]
+
+    def bases(self, ordinal: int, count_max: int) -> Sequence[int]:
+        """The first indexes of so many batches, or of those there are, from this one on."""
+        return self._bases[ordinal : ordinal + count_max]
+
+    def positions(self, ordinal: int, count_max: int) -> Sequence[int]:
+        """Their positions."""
+        return self._positions[ordinal : ordinal + count_max]
 
     def term_at(self, index: int) -> int:
         """The term at an index; 0 for index 0."""
@@ -74,8 +88,7 @@ class BatchIndex:
 
     def end_of(self, index: int) -> int:
         """The last index of the batch that contains ``index``."""
-        after = self.ordinal_of(index) + 1
-        return self._bases[after] - 1 if after < len(self._bases) else self.last_index
+        return self.end(self.ordinal_of(index))
 
     def end_at_or_before(self, index: int) -> int:
         """The largest end of a batch that is not above ``index``; 0 when there is none."""

@@ -13,6 +13,7 @@ Source: Raft dissertation §3.5, §3.8.
 """
 
 import itertools
+from collections.abc import Iterator
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.environment import Disk, DiskDone
@@ -25,6 +26,9 @@ LOG_TOKEN_MIN = 1_000
 SEGMENT_BYTES = 8 << 20
 CACHE_BYTES = 16 << 20
 _READERS_MAX = 8  # segments kept open only because somebody reads far behind
+_READ_BYTES = 64 << 10  # in one piece, for who reads on
+_READ_COUNT = 1024  # batches in such a piece
+_READ_ONE_BYTES = 1 << 10  # for the last of them; if it is larger, it takes a second read
 _OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 
@@ -237,46 +241,78 @@ class Log:
         """
         return self._batch(self._index.ordinal_of(index))
 
-    def batches_from(self, index: int, bytes_max: int) -> list[Batch]:
-        """The batches from the one with base ``index`` on.
+    def records_from(self, index: int, bytes_max: int, count_max: int) -> tuple[list[bytes], int]:
+        """The records of the batches from the one with base ``index`` on, and where they end.
+
+        It takes at most one read of the disk. No batch is decoded, but every byte is checked.
 
         Args:
-            index: the base of a batch, or the index after the last one.
-            bytes_max: how many bytes of records they may have together; the first is returned in any case.
-
-        Returns:
-            At least one batch unless ``index`` is behind the end of the log.
+            index: the base of a batch.
+            bytes_max: how many bytes they may have together, envelopes included where they stand on
+                the disk only; the first is returned in any case.
+            count_max: how many there may be.
 
         Raises:
             LogCorruptError: one of them stands on the disk only, and damaged.
-            DiskFailedError: one of them cannot be read.
+            DiskFailedError: they cannot be read.
         """
-        batches: list[Batch] = []
-        if index == self.last_index + 1:
-            return batches
         ordinal = self._index.ordinal_of(index)
         assert self._index.base(ordinal) == index, "batches are whole"
-        size_bytes = 0
-        while ordinal < len(self._index):
-            batch = self._batch(ordinal)
-            size_bytes += len(batch.record)
-            if batches and size_bytes > bytes_max:
-                break
-            batches.append(batch)
-            ordinal += 1
-        return batches
+        if ordinal < self._cached_from:
+            records = self._stored(ordinal, bytes_max, count_max)
+        else:
+            records = []
+            size_bytes = 0
+            for base in self._index.bases(ordinal, count_max):
+                record = self._cached[base].record
+                size_bytes += len(record)
+                if records and size_bytes > bytes_max:
+                    break
+                records.append(record)
+        return records, self._index.end(ordinal + len(records) - 1)
+
+    def read_ahead(self, index: int, last_index: int) -> Iterator[Batch]:
+        """The batches from the one with base ``index`` to the one that ends with ``last_index``.
+
+        What stands on the disk only is read in large pieces, each when it is needed: a batch of one
+        command takes a few microseconds. The iterator may be kept while the log grows, as long as
+        nothing up to ``last_index`` is truncated; a committed batch never is.
+
+        Raises:
+            LogCorruptError: the next one stands on the disk only, and damaged.
+            DiskFailedError: it cannot be read.
+        """
+        while index <= last_index:
+            ordinal = self._index.ordinal_of(index)
+            if ordinal >= self._cached_from:
+                batch = self._cached[index]
+                index = batch.last_index + 1
+                yield batch
+                continue
+            for record in self._stored(ordinal, _READ_BYTES, _READ_COUNT):
+                if index > last_index:
+                    return
+                batch = Batch.decode(record)
+                index = batch.last_index + 1
+                yield batch
 
     def _batch(self, ordinal: int) -> Batch:
         if ordinal >= self._cached_from:
             return self._cached[self._index.base(ordinal)]
-        position = self._index.position(ordinal)
-        segment = self._segments[position >> OFFSET_BITS]
+        return Batch.decode(self._stored(ordinal, _READ_ONE_BYTES, 1)[0])
+
+    def _stored(self, ordinal: int, bytes_max: int, count_max: int) -> list[bytes]:
+        """Records from the disk, in one read: of one segment, and not of batches in the cache."""
+        positions = self._index.positions(ordinal, min(count_max, self._cached_from - ordinal))
+        number = positions[0] >> OFFSET_BITS
+        segment = self._segments[number]
         if not segment.is_open:
             self._readers = [reader for reader in self._readers if reader.is_open]
             if len(self._readers) == _READERS_MAX:
                 self._readers.pop(0).close()
             self._readers.append(segment)
-        return segment.read(position & _OFFSET_MASK)
+        offsets = [place & _OFFSET_MASK for place in positions if place >> OFFSET_BITS == number]
+        return segment.records(offsets, min(bytes_max, offsets[-1] - offsets[0] + _READ_ONE_BYTES))
 
     def _shrink_cache(self) -> None:
         while self._cached_bytes > self._cache_bytes_max and self._cached:

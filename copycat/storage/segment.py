@@ -19,6 +19,7 @@ begins a segment with a header of the same size with CRC and version in the same
 """
 
 import struct
+from collections.abc import Iterable
 from zlib import crc32
 
 from copycat.actors.environment import Disk, File
@@ -41,6 +42,7 @@ _ENVELOPE = struct.Struct("<4sIIQ")
 _SEALED = struct.Struct("<QQIQ4s")
 _ALIGNMENT_BYTES = 8
 _PENDING_BYTES_MAX = 1 << 20
+_HEAD_BYTES = _ENVELOPE.size + RECORD_BYTES_MIN
 
 RECORDS_OFFSET = _HEADER.size
 """Where the first envelope of every segment stands."""
@@ -210,23 +212,44 @@ class Segment:
         except OSError as error:
             raise DiskFailedError(f"write file {self.name}", error) from error
 
-    def read(self, offset: int) -> Batch:
-        """The batch whose envelope stands at ``offset``, every byte of it checked.
+    def records(self, offsets: Iterable[int], bytes_max: int) -> list[bytes]:
+        """The records whose envelopes stand at these offsets, every byte of them checked.
+
+        Args:
+            offsets: rising, of batches that follow each other.
+            bytes_max: how much is read, in one piece.
+
+        Returns:
+            Those that the piece has whole, the first in any case.
 
         Raises:
-            LogCorruptError: it is not there any more as it was written.
+            LogCorruptError: one of them is not there any more as it was written.
             DiskFailedError: the file cannot be read.
         """
         self.flush()
-        envelope_end = offset + _ENVELOPE.size
-        head = self._read(offset, _ENVELOPE.size + RECORD_BYTES_MIN)
-        envelope = self._envelope(head, 0, offset)
-        if envelope is None:
-            raise LogCorruptError(self.name, offset, "no batch can be read where one was written")
-        try:
-            return Batch.decode(self._read(envelope_end, envelope[0]))
-        except BatchCorruptError as error:
-            raise LogCorruptError(self.name, offset, error.reason) from error
+        records: list[bytes] = []
+        first, content = -1, b""
+        for offset in offsets:
+            if first < 0:
+                first, content = offset, self._read(offset, max(bytes_max, _HEAD_BYTES))
+            at = offset - first
+            if records and at + _HEAD_BYTES > len(content):
+                break
+            envelope = self._envelope(content, at, offset)
+            if envelope is None:
+                raise LogCorruptError(
+                    self.name, offset, "no batch can be read where one was written"
+                )
+            start = at + _ENVELOPE.size
+            record = content[start : start + envelope[0]]
+            if len(record) < envelope[0]:
+                if records:
+                    break
+                record = self._read(offset + _ENVELOPE.size, envelope[0])
+            if crc32(memoryview(record)[4:]).to_bytes(4, "little") != record[:4]:
+                raise LogCorruptError(self.name, offset, "its CRC does not match")
+            records.append(record)
+        return records
 
     def _read(self, offset: int, size_bytes: int) -> bytes:
         try:

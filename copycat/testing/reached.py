@@ -55,8 +55,8 @@ class Branch:
     once_for: Callable[..., Hashable] | None = None
 
 
-def _is_old(replicator: Replicator, _now_s: float, batches: list[Any]) -> bool:
-    return bool(batches) and batches[0].base_index not in replicator.server.log._cached
+def _is_old(replicator: Replicator, _now_s: float, records: list[bytes], _last_index: int) -> bool:
+    return bool(records) and replicator._next_index not in replicator.server.log._cached
 
 
 def _waits(_result: object, sequencer: Sequencer, message: Any, _sender: object) -> bool:

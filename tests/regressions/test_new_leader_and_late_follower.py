@@ -17,9 +17,12 @@ def test_a_late_follower_is_not_sent_what_it_has() -> None:
     sent: list[tuple[str, int]] = []
     send = Replicator._send
 
-    def count_and_send(replicator: Replicator, now_s: float, batches: list[Batch]) -> None:
-        sent.extend((replicator._peer.name, batch.base_index) for batch in batches)
-        send(replicator, now_s, batches)
+    def count_and_send(
+        replicator: Replicator, now_s: float, records: list[bytes], last_index: int
+    ) -> None:
+        bases = [Batch.decode(record).base_index for record in records]
+        sent.extend((replicator._peer.name, base) for base in bases)
+        send(replicator, now_s, records, last_index)
 
     async def work(cluster: SimulatedCluster) -> None:
         async with cluster.client() as client:

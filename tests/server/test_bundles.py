@@ -70,7 +70,8 @@ class Proposing:
     def appended(self, after: int) -> list[Batch]:
         """The batches of commands that were appended behind an index, a moment later."""
         self._simulation.run_for(0.5)
-        batches = self.leader.log.batches_from(after + 1, 1 << 30)
+        log = self.leader.log
+        batches = log.read_ahead(after + 1, log.last_index)
         return [batch for batch in batches if batch.kind in (BatchKind.COMMANDS, BatchKind.BUNDLE)]
 
 
@@ -121,7 +122,7 @@ def test_a_story_tells_what_is_in_a_bundle(proposing: Proposing) -> None:
 
 def bundles_of(server: Server) -> list[Batch]:
     """The bundles in the log of a server."""
-    batches = server.log.batches_from(1, 1 << 30)
+    batches = list(server.log.read_ahead(1, server.log.last_index))
     return [batch for batch in batches if batch.kind == BatchKind.BUNDLE]
 
 
@@ -160,7 +161,8 @@ def test_what_ends_a_session_is_appended_behind_its_commands(proposing: Proposin
     closing = Propose(int(BatchKind.CLOSE_SESSION), proposing.sessions[0], 0, 1, 0, 0, b"")
     proposing.leader.asked_of_leader(closing, proposing.leader.address)
     proposing.appended(before)
-    kinds = [batch.kind for batch in proposing.leader.log.batches_from(before + 1, 1 << 30)]
+    log = proposing.leader.log
+    kinds = [batch.kind for batch in log.read_ahead(before + 1, log.last_index)]
     assert kinds[:2] == [BatchKind.BUNDLE, BatchKind.CLOSE_SESSION]
 
 

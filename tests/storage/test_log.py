@@ -1,26 +1,52 @@
 """The log's behaviour without crashes: look-ups, durability, segments, memory, failing disks."""
 
+import random
+
 import pytest
 
 from copycat.actors.environment import DiskDone
 from copycat.storage.errors import DiskFailedError
 from copycat.storage.log import LOG_TOKEN_MIN, Log
+from copycat.storage.segment import envelope_bytes
 from log_story import SEGMENT_BYTES, batch, records, settle
 from memory_disk import SERVER, MemoryDisk
 
 
-def test_batches_from_returns_what_fits_and_at_least_one() -> None:
-    """The limit is on the bytes of records; one that is larger alone is returned alone."""
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20], ids=["disk", "memory"])
+def test_what_fits_is_returned_and_at_least_one(cache_bytes: int) -> None:
+    """The limits are on the bytes of records and on their number; one that is larger alone is
+    returned alone. Where they stand does not matter, but for the bytes of the envelopes."""
+    log = Log(MemoryDisk(), cache_bytes=cache_bytes)
+    batches = [batch(index, count=2, operations=b"x" * 100) for index in range(1, 11, 2)]
+    for one in batches:
+        log.append(one)
+    records = [one.record for one in batches]
+    size = len(records[0]) if cache_bytes else envelope_bytes(records[0])
+    assert log.records_from(1, 0, 9) == (records[:1], 2)
+    assert log.records_from(1, 3 * size, 9) == (records[:3], 6)
+    assert log.records_from(3, 3 * size - 8, 9) == (records[1:3], 6)
+    assert log.records_from(3, 100 * size, 1) == (records[1:2], 4)
+    assert log.records_from(7, 100 * size, 9) == (records[3:], 10)
+
+
+def test_reading_on_takes_large_pieces() -> None:
+    """A stretch of the log is read from the disk a segment or a piece at a time, whole batches of
+    any size, and then from memory; what is truncated and written anew is not mixed up."""
     disk = MemoryDisk()
-    log = Log(disk)
-    for index in range(1, 6):
-        log.append(batch(index, operations=b"x" * 100))
-    size = len(log.batch_at(1).record)
-    assert len(log.batches_from(1, 0)) == 1
-    assert len(log.batches_from(1, 3 * size)) == 3
-    assert len(log.batches_from(2, 3 * size - 1)) == 2
-    assert len(log.batches_from(4, 100 * size)) == 2
-    assert log.batches_from(6, 100 * size) == []
+    log = Log(disk, segment_bytes=1 << 20, cache_bytes=40_000)
+    sizes = random.Random(5)
+    for term in (1, 2):
+        for index in range(log.last_index + 1, 1_500 * term):
+            size_bytes = 200_000 if index == 700 * term else sizes.randrange(1_000)
+            log.append(batch(index, term=term, operations=bytes(size_bytes)))
+        log.truncate(log.last_index - 100)
+    everything = [log.batch_at(index) for index in range(1, log.last_index + 1)]
+    disk.reads = 0
+    assert list(log.read_ahead(1, log.last_index)) == everything
+    size_bytes = sum(len(one.record) for one in everything)
+    assert 5 < disk.reads < 2 * size_bytes / (64 << 10)
+    assert list(log.read_ahead(11, 20)) == everything[10:20]
+    assert list(log.read_ahead(11, 10)) == []
 
 
 def test_what_arrives_during_a_sync_shares_the_next_one() -> None:

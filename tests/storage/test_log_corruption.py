@@ -233,7 +233,7 @@ def test_damage_to_a_batch_is_found_when_it_is_read_later() -> None:
     assert (caught.value.file, caught.value.offset) == (name, RECORDS_OFFSET)
     disk.visible[name].visible[RECORDS_OFFSET] ^= 1
     with pytest.raises(LogCorruptError):
-        log.batches_from(1, 10)
+        log.records_from(1, 10, 10)
     assert log.batch_at(log.last_index).record == everything[-1]
 
 
