@@ -4,7 +4,9 @@ Before it raises its term it asks whether it could win (pre-vote, dissertation ย
 that was cut off does not depose a leader when it comes back.
 
 Invariants: the commit index never passes what a request of this term has verified; the log is cut
-only where it contradicts the leader's, never at or below the commit index.
+only where it contradicts the leader's, never at or below the commit index; nothing of a term is
+written to the log before a ballot of that term is durable, or a crash could leave records of a term
+that this server does not know, and it would vote in it again.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from copycat.protocol.raft import (
     RequestVote,
 )
 from copycat.server.roles.role import Role
-from copycat.server.steps import LeaderLost, Tick
+from copycat.server.steps import Durable, LeaderLost, Tick
 from copycat.storage.batch import Batch
 from copycat.storage.errors import BatchCorruptError
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from copycat.server.server import Server
 
 HINT_DELAY_MAX_S = 0.030  # after a reset connection, so that not all ask at the same moment
+EARLY_MAX = 64  # requests that wait for the ballot; what comes beyond is lost, and sent again
 
 
 class Follower(Role):
@@ -43,6 +46,7 @@ class Follower(Role):
         super().__init__(server)
         self._granted: set[int] | None = None  # server ids; None: not asking
         self._deadline_s = 0.0
+        self._early: list[tuple[AppendEntries, NodeAddress]] = []
         self._wait(patience_s)
 
     def tick(self, message: Tick, sender: NodeAddress) -> float:
@@ -127,13 +131,27 @@ class Follower(Role):
     def append_entries(self, message: AppendEntries, sender: NodeAddress) -> None:
         """Take over what the leader has, where it is proved to continue this log (ยง3.5)."""
         server = self.server
-        log = server.log
         if message.term < server.ballot.term:
             self._reject(message, sender, 0)
             return
         server.hear_leader(message.leader)
         self._granted = None
         self._wait()
+        if server.ballot.durable == server.ballot.written:
+            self._take_over(message, sender)
+        elif len(self._early) < EARLY_MAX:
+            self._early.append((message, sender))
+
+    def durable(self, message: Durable, sender: NodeAddress) -> None:
+        """Take over what came before the ballot of its term was durable."""
+        if self._early and self.server.ballot.durable == self.server.ballot.written:
+            early, self._early = self._early, []
+            for request, leader in early:
+                self._take_over(request, leader)
+
+    def _take_over(self, message: AppendEntries, sender: NodeAddress) -> None:
+        server = self.server
+        log = server.log
         if (
             message.prev_index > log.last_index
             or log.term_at(message.prev_index) != message.prev_term
