@@ -231,9 +231,9 @@ class Applier(ServerActor):
             self._progress.sequences[session] = 0
             self._timeouts_us[session] = timeout_ms * 1000
             self._due.set_session(session, batch.log_time_us + timeout_ms * 1000)
-        attachment = self._attachments.opening.pop(nonce, None)
+        attachment = self._attachments.ask_no_more(nonce)
         if attachment is not None:
-            self._attachments.sessions[session] = attachment
+            self._attachments.attach(session, attachment)
             self.send(attachment.connection, SessionOpened(nonce, session, timeout_ms))
 
     def _apply_close_session(self, batch: Batch) -> None:
@@ -314,7 +314,7 @@ class Applier(ServerActor):
             self._settle_effects(index)
         self.end(address)
         self._published.pop(session, None)
-        attachment = self._attachments.sessions.pop(session, None)
+        attachment = self._attachments.detach(session)
         if attachment is not None:
             self.send(attachment.connection, SessionEnded(session, text))
 

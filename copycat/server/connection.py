@@ -81,6 +81,7 @@ class Connection(ServerActor):
         self._clients: dict[SessionId, NodeAddress] = {}
         self._opening: dict[bytes, NodeAddress] = {}  # by nonce
         self._attaching: dict[SessionId, NodeAddress] = {}
+        server.attachments.begin(self.address)
 
     @property
     def session_count(self) -> int:
@@ -114,11 +115,11 @@ class Connection(ServerActor):
             round(options.session_timeout_max_s * 1000),
         )
         self._opening[message.nonce] = sender
-        self.server.attachments.opening[message.nonce] = Attachment(self.address, sender)
+        self.server.attachments.ask(message.nonce, Attachment(self.address, sender))
         operations = encode([message.nonce, message.client, timeout_ms])
         if not self._propose(BatchKind.OPEN_SESSION, 0, 0, 1, operations=operations):
             del self._opening[message.nonce]
-            del self.server.attachments.opening[message.nonce]
+            self.server.attachments.ask_no_more(message.nonce)
             self._refuse(sender, 0, Request.OPEN_SESSION, 0, Refusal.NO_LEADER, self._no_leader())
 
     def attach_session(self, message: AttachSession, sender: NodeAddress) -> None:
@@ -134,9 +135,9 @@ class Connection(ServerActor):
         """Stop sending for a session that has moved."""
         if self._clients.get(message.session) == sender:
             del self._clients[message.session]
-            attachments = self.server.attachments.sessions
-            if attachments.get(message.session) == (self.address, sender):
-                del attachments[message.session]
+            attachments = self.server.attachments
+            if attachments.sessions.get(message.session) == (self.address, sender):
+                attachments.detach(message.session)
 
     def submit_commands(self, message: SubmitCommands, sender: NodeAddress) -> None:
         """Hand commands to the leader, or repeat an answer that was lost."""
@@ -270,7 +271,7 @@ class Connection(ServerActor):
         """Pass the leader's refusal on."""
         if message.kind == BatchKind.OPEN_SESSION:
             client = self._opening.pop(message.nonce, None)
-            self.server.attachments.opening.pop(message.nonce, None)
+            self.server.attachments.ask_no_more(message.nonce)
         else:
             client = self._clients.get(message.session)
         if client is not None:

@@ -45,17 +45,71 @@ class Attachment(NamedTuple):
     client: NodeAddress
 
 
+class _Belongings(NamedTuple):
+    """What belongs to one connection, in the order in which it came."""
+
+    sessions: dict[SessionId, None]
+    opening: dict[bytes, None]
+
+
 class Attachments:
     """The sessions, and requests for one, that belong to connections of this server.
 
-    This is knowledge of this server alone: another one has other connections.
+    This is knowledge of this server alone: another one has other connections. Nothing belongs to
+    a connection that has not begun or is gone, whatever is still on its way to it.
+
+    Attributes:
+        sessions: those that are attached. Others only read it, and ``opening``.
+        opening: by nonce, the requests for a session that is not in the log yet.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[SessionId, Attachment] = {}
-        self.opening: dict[bytes, Attachment] = {}  # by nonce
+        self.opening: dict[bytes, Attachment] = {}
+        self._connections: dict[NodeAddress, _Belongings] = {}
+
+    def begin(self, connection: NodeAddress) -> None:
+        """A connection is there."""
+        self._connections[connection] = _Belongings({}, {})
+
+    def has(self, connection: NodeAddress) -> bool:
+        """Whether a connection is there still."""
+        return connection in self._connections
 
     def drop(self, connection: NodeAddress) -> None:
         """Forget a connection that is gone."""
-        self.sessions = {s: a for s, a in self.sessions.items() if a.connection != connection}
-        self.opening = {n: a for n, a in self.opening.items() if a.connection != connection}
+        belongings = self._connections.pop(connection)
+        for session in belongings.sessions:
+            del self.sessions[session]
+        for nonce in belongings.opening:
+            del self.opening[nonce]
+
+    def ask(self, nonce: bytes, at: Attachment) -> None:
+        """A session was asked for, perhaps not for the first time."""
+        self.ask_no_more(nonce)
+        self.opening[nonce] = at
+        self._connections[at.connection].opening[nonce] = None
+
+    def ask_no_more(self, nonce: bytes) -> Attachment | None:
+        """A session that was asked for is open, or will not be. Returns who asked, if any did."""
+        at = self.opening.pop(nonce, None)
+        if at is not None:
+            del self._connections[at.connection].opening[nonce]
+        return at
+
+    def attach(self, session: SessionId, at: Attachment) -> bool:
+        """Let a session go on over a connection, and no other; False if that is gone."""
+        belongings = self._connections.get(at.connection)
+        if belongings is None:
+            return False
+        self.detach(session)
+        self.sessions[session] = at
+        belongings.sessions[session] = None
+        return True
+
+    def detach(self, session: SessionId) -> Attachment | None:
+        """A session has ended or moved. Returns where it was attached, if it was."""
+        at = self.sessions.pop(session, None)
+        if at is not None:
+            del self._connections[at.connection].sessions[session]
+        return at

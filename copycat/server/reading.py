@@ -19,26 +19,49 @@ from copycat.types import Index, SessionId
 READS_BYTES_MAX = 64 << 20
 """Of the reads of one connection that wait; a client of ours leaves a few open per session."""
 READ_BYTES = 512  # what a read takes besides its operations
+SKIPPED_MAX = 1_024
+
+
+class _Held:
+    """The reads of one connection that wait, by number; none when it has gone."""
+
+    __slots__ = ("reads", "size_bytes")
+
+    def __init__(self) -> None:
+        self.reads: dict[int, Read] = {}
+        self.size_bytes = 0
+
+
+_Place = tuple[int, int, _Held]
+"""In an order: behind which index or command a read may run, its number, and who holds it."""
 
 
 class ReadQueue:
     """Reads by the index they need; then, by session, by the command they follow.
 
-    Invariant: ``_held_bytes`` has what waits of each connection, and no other connection.
+    A read is held by its connection, and the orders have only its place: so what a connection
+    leaves behind is let go of at once, however much waits, and its places are skipped later.
+    Invariant: at most half of all places, or ``SKIPPED_MAX``, are of reads that nobody holds.
     """
 
     def __init__(self, applier: Actor, progress: Progress, router: Router) -> None:
         self._applier = applier
         self._progress = progress
         self._router = router
-        self._by_index: list[tuple[Index, int, Read]] = []
-        self._by_session: dict[SessionId, list[tuple[int, int, Read]]] = {}
-        self._held_bytes: dict[NodeAddress, int] = {}
+        self._by_index: list[_Place] = []
+        self._by_session: dict[SessionId, list[_Place]] = {}
+        self._held: dict[NodeAddress, _Held] = {}  # by connection, until it goes
         self._added = 0
+        self._places = 0
+        self._skipped = 0  # of the places, those of reads that are not held any more
 
     def add(self, read: Read, index: Index, attachments: Attachments) -> None:
         """Queue a read that may run at ``index`` or later, if somebody waits for it."""
-        held_bytes = self._held_bytes.get(read.connection, 0) + _size_bytes(read)
+        if not attachments.has(read.connection):
+            return  # it has gone while this was on its way
+        held = self._held.get(read.connection)
+        if held is None:
+            held = self._held[read.connection] = _Held()
         queries = read.queries
         if queries is not None:
             if queries.session not in self._progress.sequences:
@@ -48,28 +71,27 @@ class ReadQueue:
                 text = "the session has moved to another connection"
                 self._refuse(read, queries, Refusal.NOT_ATTACHED, text)
                 return
-            if held_bytes > READS_BYTES_MAX:
+            if held.size_bytes + _size_bytes(read) > READS_BYTES_MAX:
                 text = "too many queries of this connection wait"
                 self._refuse(read, queries, Refusal.OVERLOADED, text)
                 return
-        self._held_bytes[read.connection] = held_bytes
-        needed = index if read.queries is None else max(index, read.queries.index)
         self._added += 1
-        heapq.heappush(self._by_index, (needed, self._added, read))
+        needed = index if queries is None else max(index, queries.index)
+        self._order(self._by_index, needed, self._added, held, read)
 
     def drop(self, connection: NodeAddress) -> None:
         """Forget the reads of a connection that is gone."""
-        if self._held_bytes.pop(connection, None) is None:
+        held = self._held.pop(connection, None)
+        if held is None:
             return
-        self._by_index = [held for held in self._by_index if held[2].connection != connection]
-        heapq.heapify(self._by_index)
-        for session, waiting in list(self._by_session.items()):
-            left = [held for held in waiting if held[2].connection != connection]
-            heapq.heapify(left)
-            if left:
-                self._by_session[session] = left
-            else:
-                del self._by_session[session]
+        self._skipped += len(held.reads)
+        held.reads.clear()
+        if self._skipped > SKIPPED_MAX and self._skipped > self._places // 2:
+            self._by_index = _still_held(self._by_index)
+            by_session = {s: _still_held(places) for s, places in self._by_session.items()}
+            self._by_session = {s: places for s, places in by_session.items() if places}
+            self._places -= self._skipped
+            self._skipped = 0
 
     def run_ready(self, sessions: dict[SessionId, NodeAddress], attachments: Attachments) -> None:
         """Run all reads for which enough has been applied."""
@@ -77,24 +99,46 @@ class ReadQueue:
             waiting = self._by_session[session]
             applied = self._progress.sequences.get(session)
             while waiting and (applied is None or waiting[0][0] <= applied):
-                self._run(heapq.heappop(waiting)[2])
+                read = self._take(heapq.heappop(waiting))
+                if read is not None:
+                    self._run(read)
             if not waiting:
                 del self._by_session[session]
         by_index, applied_index = self._by_index, self._progress.applied_index
         while by_index and by_index[0][0] <= applied_index:
-            _, number, read = heapq.heappop(by_index)
+            place = heapq.heappop(by_index)
+            read = self._take(place)
+            if read is None:
+                continue
             queries = read.queries
             if queries is None:
-                self._let_go(read)
                 self._attach(read, sessions, attachments)
             elif queries.sequence > self._progress.sequences.get(queries.session, queries.sequence):
                 waiting = self._by_session.setdefault(queries.session, [])
-                heapq.heappush(waiting, (queries.sequence, number, read))
+                self._order(waiting, queries.sequence, *place[1:], read)
             else:
                 self._run(read)
 
+    def _order(
+        self, order: list[_Place], needed: int, number: int, held: _Held, read: Read
+    ) -> None:
+        heapq.heappush(order, (needed, number, held))
+        held.reads[number] = read
+        held.size_bytes += _size_bytes(read)
+        self._places += 1
+
+    def _take(self, place: _Place) -> Read | None:
+        """Let go of a read that has come out of an order; None if its connection has gone."""
+        _, number, held = place
+        read = held.reads.pop(number, None)
+        self._places -= 1
+        if read is None:
+            self._skipped -= 1
+        else:
+            held.size_bytes -= _size_bytes(read)
+        return read
+
     def _run(self, read: Read) -> None:
-        self._let_go(read)
         queries = read.queries
         assert queries is not None, "an attachment follows no command"
         if queries.session not in self._progress.sequences:
@@ -108,13 +152,6 @@ class ReadQueue:
         self._progress.queries_answered += queries.count
         reply = QueriesReply(queries.session, queries.read, self._progress.applied_index, results)
         self._applier.send(read.client, reply)
-
-    def _let_go(self, read: Read) -> None:
-        left_bytes = self._held_bytes[read.connection] - _size_bytes(read)
-        if left_bytes:
-            self._held_bytes[read.connection] = left_bytes
-        else:
-            del self._held_bytes[read.connection]
 
     def _refuse(self, read: Read, queries: SubmitQueries, reason: Refusal, text: str) -> None:
         refused = Refused(queries.session, int(Request.QUERIES), queries.read, int(reason), text)
@@ -130,7 +167,8 @@ class ReadQueue:
             text = "the session has ended, or is another's"
             self._applier.send(read.connection, SessionEnded(attach.session, text))
             return
-        attachments.sessions[attach.session] = Attachment(read.connection, read.client)
+        if not attachments.attach(attach.session, Attachment(read.connection, read.client)):
+            return
         self._applier.send(read.connection, SessionAttached(attach.session))
         for events in self._applier.step(session, EventsAfter(attach.event_index)):
             self._applier.send(read.client, events)
@@ -138,3 +176,9 @@ class ReadQueue:
 
 def _size_bytes(read: Read) -> int:
     return READ_BYTES if read.queries is None else READ_BYTES + len(read.queries.operations)
+
+
+def _still_held(order: list[_Place]) -> list[_Place]:
+    left = [place for place in order if place[1] in place[2].reads]
+    heapq.heapify(left)
+    return left

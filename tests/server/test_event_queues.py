@@ -166,6 +166,7 @@ class Clubhouse:
         node = simulation.node(Identity("n"))
         self._attachments = Attachments()
         self._connection = node.spawn(Listener, self.heard)
+        self._attachments.begin(self._connection)
         self.appliers: list[Applier] = []
         for attachments in (self._attachments, Attachments()):
             arguments = (self._connection, self.log, Catalog({"club": Club}), Progress())
@@ -181,7 +182,7 @@ class Clubhouse:
     def open_session(self) -> int:
         """Open a session; returns its id."""
         nonce = self.log.last_index.to_bytes(16, "big")
-        self._attachments.opening[nonce] = Attachment(self._connection, self._connection)
+        self._attachments.ask(nonce, Attachment(self._connection, self._connection))
         session = self.log.append(
             BatchKind.OPEN_SESSION, operations=encode([nonce, "", TIMEOUT_MS])
         )

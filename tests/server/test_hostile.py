@@ -255,9 +255,7 @@ def test_odd_requests_of_an_attached_client_are_refused_or_wait() -> None:
             1, 2, 3, 5, HUGE,
         }  # fmt: skip
         reads = _reads_of(simulation, servers["n1"])
-        assert not reads._by_index
-        assert not reads._by_session
-        assert not reads._held_bytes
+        assert not any(held.reads for held in reads._held.values())
 
 
 def test_operations_of_too_many_values_do_not_get_into_the_log() -> None:
