@@ -17,7 +17,15 @@ class Clock(Protocol):
     """Time as one node sees it."""
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary moment; never goes back. Intervals are measured with it."""
+        """Seconds since an arbitrary moment; never goes back. Intervals are measured with it.
+
+        Time in which the machine slept counts, where the system can tell.
+        """
+        ...
+
+    @property
+    def set_back_s(self) -> float:
+        """By how much the clock of the machine was set back so far; ``monotonic_s`` ran on."""
         ...
 
     def wall_time_s(self) -> float:

@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from copycat.actors.environment import Clock, Disk, Identity, Links
 from copycat.actors.hello import is_name
 from copycat.actors.network_link import Link
 from copycat.actors.network_links import NetworkLinks, parse_endpoint, reason_of
+from copycat.actors.steady_clock import SteadyClock
 from copycat.actors.system import Node
 
 INCARNATION_BITS = 48
@@ -41,11 +43,22 @@ class NoDirectoryError(RuntimeError):
     """A node without a directory was asked for its disk. Nothing was done."""
 
 
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first also runs in sleep
+
+
 class RealClock:
     """The clocks of this machine; see ``environment.Clock``."""
 
-    monotonic_s = staticmethod(time.monotonic)
     wall_time_s = staticmethod(time.time)
+
+    def __init__(self) -> None:
+        self._steady = SteadyClock(partial(time.clock_gettime, _MONOTONIC))
+        self.monotonic_s = self._steady.monotonic_s
+
+    @property
+    def set_back_s(self) -> float:
+        """By how much the monotonic one was set back so far."""
+        return self._steady.set_back_s
 
 
 class NoDisk:

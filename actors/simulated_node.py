@@ -15,6 +15,7 @@ from copycat.actors.message import from_wire, is_message, number_of, to_wire
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_links import SimulatedLinks
 from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled, Turn
+from copycat.actors.steady_clock import SteadyClock
 from copycat.actors.system import Node
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ class SimulatedClock:
         self._began_s = loop.time()
         self._origin_s = origin_s
         self._wall_origin_s = WALL_START_S + loop.time()
+        self._jumped_s = 0.0
+        self._steady = SteadyClock(lambda: self._running_s() + self._jumped_s)
+        self.monotonic_s = self._steady.monotonic_s
+
+    @property
+    def set_back_s(self) -> float:
+        """By how much the monotonic clock was set back so far."""
+        return self._steady.set_back_s
 
     @property
     def rate(self) -> float:
@@ -45,18 +54,21 @@ class SimulatedClock:
     @rate.setter
     def rate(self, rate: float) -> None:
         assert rate > 0, "a clock does not stand still or go back"
-        self._origin_s = self.monotonic_s()
+        self._origin_s = self._running_s()
         self._wall_origin_s = self.wall_time_s()
         self._began_s = self._loop.time()
         self._rate = rate
 
-    def monotonic_s(self) -> float:
-        """Seconds since an arbitrary moment; never goes back."""
+    def _running_s(self) -> float:
         return self._origin_s + (self._loop.time() - self._began_s) * self._rate
 
     def wall_time_s(self) -> float:
         """Seconds since 1970 by the node's wall clock."""
         return self._wall_origin_s + (self._loop.time() - self._began_s) * self._rate
+
+    def jump_monotonic(self, by_s: float) -> None:
+        """Set the machine's monotonic clock forward, or back when negative, as none should be."""
+        self._jumped_s += by_s
 
     def jump_wall(self, by_s: float) -> None:
         """Set the wall clock forward, or back when negative."""

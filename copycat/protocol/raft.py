@@ -55,6 +55,7 @@ class AppendEntries:
     commit_index: int  # the leader's
     round: int  # counts confirmations of leadership; echoed in the reply
     batches: tuple[bytes, ...]  # records as they stand in the leader's log
+    log_time_us: int  # the leader's; it stands still until the leader serves
 
 
 @message(55)

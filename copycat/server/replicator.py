@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from copycat.actors import NodeAddress
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
+from copycat.server.log_time import LogClock
 from copycat.server.peers import Following, Peer
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import PeerAnswered, PeerLinked, Replicate, TermSeen
@@ -42,12 +43,14 @@ class Replicator(ServerActor):
         peer: Peer,
         following: Following,
         rounds: "Rounds",
+        log_clock: LogClock,
     ) -> None:
         self.server = server
         self._leader = leader
         self._peer = peer
         self._following = following
         self._rounds = rounds
+        self._log_clock = log_clock
         self._term: Term = server.ballot.term
         self._next_index: Index = server.log.last_index + 1
         self._probing = True
@@ -130,6 +133,7 @@ class Replicator(ServerActor):
             self.server.commit_index,
             self._rounds.current,
             tuple(records),
+            self._log_clock.now_us(),
         )
         self._rounds.sent = max(self._rounds.sent, self._rounds.current)
         self._sent_round = self._rounds.current

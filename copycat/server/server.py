@@ -19,6 +19,7 @@ from copycat.protocol.raft import AppendEntries, PreVote, Propose, ReadIndex, Re
 from copycat.protocol.status import AskStatus
 from copycat.server.applier import Applier
 from copycat.server.connection import Connection
+from copycat.server.log_time import HeardLogTime
 from copycat.server.membership import Membership
 from copycat.server.notes import Notes
 from copycat.server.options import ServerOptions
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from copycat.storage.identity import ServerIdentity
 
 
+CLOCK_NOTED_S = 0.001  # a monotonic clock that was set back by so much is noted
+
+
 class Server(ServerActor):
     """One server of the cluster."""
 
@@ -92,6 +96,8 @@ class Server(ServerActor):
         self.connections: dict[str, NodeAddress] = {}
         self.leader: str | None = None  # its name
         self._leader_heard_s = float("-inf")
+        self.heard_log_time = HeardLogTime()
+        self._clock_set_back_s = 0.0  # as was noted
         self._flushing = False
         self._applies_after_sync = False
         self._planned_s = float("inf")  # the earliest wake-up that is under way
@@ -302,6 +308,14 @@ class Server(ServerActor):
             self._tick()
 
     def _tick(self) -> None:
+        set_back_s = self.environment.clock.set_back_s
+        if set_back_s - self._clock_set_back_s >= CLOCK_NOTED_S:
+            by_s, self._clock_set_back_s = set_back_s - self._clock_set_back_s, set_back_s
+            self.note(
+                "warning",
+                f"the machine set its monotonic clock back by {by_s:.3f} s, which it must never do;"
+                " this server goes on as if it had not",
+            )
         self.wake_at(self.step(self.role, Tick(self.now_s())))
 
     def wake_at(self, moment_s: float) -> None:

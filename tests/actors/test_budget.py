@@ -6,6 +6,8 @@ from copycat.actors.budget import Budget
 class HandClock:
     """A clock that stands still until it is moved."""
 
+    set_back_s = 0.0
+
     def __init__(self) -> None:
         self.now_s = 100.0
 

@@ -284,8 +284,8 @@ TIME = [
         "the time of the log is the leader's wall clock",
         "Atomix b94bf1605, c3abbfe37 (time goes back after a change of leader)",
         LEADER,
-        "return self._log_time_base_us + elapsed_us",
-        "return elapsed_us and round(self.environment.clock.wall_time_s() * 1_000_000)",
+        "log_time_us=self._log_clock.now_us()",
+        "log_time_us=round(self.environment.clock.wall_time_s() * 1_000_000)",
     ),
 ]
 

@@ -71,6 +71,7 @@ def append(
     commit: int = 0,
     leader: int = 2,
     number: int = 1,
+    log_time_us: int = 0,
 ) -> AppendEntries:
     """What the leader of a term sends.
 
@@ -81,12 +82,13 @@ def append(
         commit: the leader's commit index.
         leader: its server id; that of n2 if nothing else is said.
         number: of the round.
+        log_time_us: the leader's.
     """
     records = []
     for index, entry in enumerate(entries, prev[0] + 1):
         made = entry if isinstance(entry, Batch) else batch(index, entry)
         records.append(made.record)
-    return AppendEntries(term, leader, *prev, commit, number, tuple(records))
+    return AppendEntries(term, leader, *prev, commit, number, tuple(records), log_time_us)
 
 
 class LoneServer:

@@ -198,6 +198,40 @@ def test_a_new_leader_goes_on_with_the_time_in_the_log(lone: LoneServer) -> None
     assert 5000 * SECOND_US <= time_us < 5001 * SECOND_US
 
 
+def test_a_new_leader_goes_on_with_the_time_that_the_last_one_has_told(lone: LoneServer) -> None:
+    """§6.3: what passed since the last entry is not lost with the leader; requests that overtake
+    each other do not take it back."""
+    lone.replicate("n2", append(1, batch(1, 1, log_time_us=50 * SECOND_US)))
+    for told_s in (90, 80):
+        lone.replicate("n2", append(1, prev=(1, 1), log_time_us=told_s * SECOND_US))
+    lone.elect("n2")
+    assert lone.server.log.batch_at(2).log_time_us == 90 * SECOND_US
+
+
+def test_of_two_leaders_the_time_of_the_newer_counts(lone: LoneServer) -> None:
+    """§6.3: one that was cut off went on for a while and was heard here alone; what it told would
+    let the timers of all the others fire early."""
+    lone.replicate("n2", append(1, batch(1, 1), log_time_us=90 * SECOND_US))
+    lone.replicate("n3", append(2, prev=(1, 1), log_time_us=70 * SECOND_US, leader=3))
+    lone.elect("n3")
+    assert lone.server.log.batch_at(2).log_time_us == 70 * SECOND_US
+
+
+def test_the_time_of_a_leader_runs_from_when_it_serves(lone: LoneServer) -> None:
+    """§6.3: while it has to apply its log it takes no signs of life, so nobody gets older."""
+    lone.replicate("n2", append(1, batch(1, 1, log_time_us=5 * SECOND_US)))
+    lone.elect("n2")
+    for _ in range(5):
+        lone.pass_time(HEARTBEAT_S)
+        lone.refuse("n2", 1)  # it lives, but has nothing
+    assert lone.heard("n2", AppendEntries)[-1].log_time_us == 5 * SECOND_US
+    lone.accept("n2", match_index=2)
+    assert lone.applied_index == 2
+    lone.pass_time(2 * HEARTBEAT_S)
+    told_us = lone.heard("n2", AppendEntries)[-1].log_time_us
+    assert 5 * SECOND_US < told_us <= (5 + 3 * HEARTBEAT_S) * SECOND_US
+
+
 # Reads (§6.4).
 
 

@@ -15,8 +15,10 @@ from copycat.protocol.client import CommandsReply, Events
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
+from copycat.server.log_time import LogClock
 from copycat.server.replicator import Replicator
 from copycat.server.resource import Resource
+from copycat.server.roles import leader
 from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
@@ -132,10 +134,11 @@ def forgets_the_term_of_the_first_batch() -> AbstractContextManager[Any]:
 def begins_log_time_anew() -> AbstractContextManager[Any]:
     """Each leader counts from its own election."""
 
-    def elapsed_us(role: Leader) -> int:
-        return round((role.server.now_s() - role._began_s) * 1_000_000)
+    class OwnClock(LogClock):
+        def __init__(self, now_s: Callable[[], float], base_us: int) -> None:
+            super().__init__(now_s, 0)
 
-    return patch.object(Leader, "_log_time_us", elapsed_us)
+    return patch.object(leader, "LogClock", OwnClock)
 
 
 def forgets_what_matched() -> AbstractContextManager[Any]:

@@ -135,6 +135,7 @@ class Follower(Role):
             self._reject(message, sender, 0)
             return
         server.hear_leader(message.leader)
+        server.heard_log_time.hear(message.term, message.log_time_us)
         self._granted = None
         self._wait()
         if server.ballot.durable == server.ballot.written:

@@ -14,6 +14,7 @@ from copycat.actors import NodeAddress
 from copycat.actors.codec import decode
 from copycat.protocol.client import Refusal
 from copycat.protocol.raft import AppendEntries, Propose, ReadIndex, ReadIndexReply
+from copycat.server.log_time import US_PER_S, LogClock
 from copycat.server.peers import Following
 from copycat.server.replicator import Replicator
 from copycat.server.roles.role import Role
@@ -49,6 +50,10 @@ SESSIONS_MAX = 100_000
 RESOURCES_MAX = 100_000
 """How many a cluster has; what is on its way when a limit is reached still gets through."""
 
+TICK_AFTER_US = 60 * US_PER_S
+"""So much log time passes at most without an entry while something is pending; it is what is lost
+when all servers start again."""
+
 _COMMANDS = BatchKind.COMMANDS  # to look it up takes as long as much else that a command needs
 
 
@@ -75,10 +80,12 @@ class Leader(Role):
         assert server.ballot.voted_for == server.identity.server_id, "a leader voted for itself"
         assert server.ballot.durable == server.ballot.written, "votes come when the term is durable"
         self._term = server.ballot.term
-        self._began_s = self._ticked_s = server.now_s()
-        self._log_time_base_us = server.log.last_log_time_us
+        self._ticked_s = server.now_s()
+        self._log_clock = LogClock(
+            server.now_s, max(server.heard_log_time.latest_us, server.log.last_log_time_us)
+        )
         self._rounds = Rounds()
-        self._following = {name: Following(self._began_s) for name in server.peers}
+        self._following = {name: Following(self._ticked_s) for name in server.peers}
         self._replicators: dict[str, NodeAddress] = {}
         self._sequencer = Sequencer(server.progress.sequences)
         self._early: list[tuple[Propose | ReadIndex, NodeAddress]] = []
@@ -100,8 +107,9 @@ class Leader(Role):
         """Make the replicators, and say that this server leads."""
         for name, peer in self.server.peers.items():
             self._replicators[name] = self.spawn(
-                Replicator, self.server, self.address, peer, self._following[name], self._rounds
-            )
+                Replicator, self.server, self.address, peer, self._following[name], self._rounds,
+                self._log_clock,
+            )  # fmt: skip
         self._replicate(announce=True)
 
     # Time.
@@ -112,16 +120,21 @@ class Leader(Role):
         if self._paused_or_cut_off(message.now_s):
             return message.now_s
         self._ticked_s = message.now_s
-        due_us = self.server.progress.next_due_us
-        if (
-            self._ready
-            and due_us is not None
-            and self._log_time_us() >= due_us
-            and self.server.log.last_index == self.server.progress.applied_index
-        ):
+        if self._has_to_tick():
             self._append(BatchKind.TICK)
         self._replicate(announce=False)
         return message.now_s + options.heartbeat_s
+
+    def _has_to_tick(self) -> bool:
+        """Whether something is due, or might be late by too much if all servers started again."""
+        due_us, log = self.server.progress.next_due_us, self.server.log
+        if (
+            not self._ready
+            or due_us is None
+            or log.last_index != self.server.progress.applied_index
+        ):
+            return False
+        return self._log_clock.now_us() >= min(due_us, log.last_log_time_us + TICK_AFTER_US)
 
     def _paused_or_cut_off(self, now_s: float) -> bool:
         """Step down when this server slept, or when a majority has been silent, for too long."""
@@ -144,10 +157,6 @@ class Leader(Role):
         if now_s - self._ticked_s <= self.server.options.election_timeout_max_s:
             return False
         return self._paused_or_cut_off(now_s)
-
-    def _log_time_us(self) -> int:
-        elapsed_us = round((self.server.now_s() - self._began_s) * 1_000_000)
-        return self._log_time_base_us + elapsed_us
 
     # Proposals.
 
@@ -282,7 +291,7 @@ class Leader(Role):
             base_index=server.log.last_index + 1,
             count=count,
             term=self._term,
-            log_time_us=self._log_time_us(),
+            log_time_us=self._log_clock.now_us(),
             wall_time_us=round(self.environment.clock.wall_time_s() * 1_000_000),
             session=session,
             first_sequence=first_sequence,
@@ -308,6 +317,7 @@ class Leader(Role):
         if self._ready or self.server.progress.applied_index < self._first_index:
             return
         self._ready = True
+        self._log_clock.start()
         early, self._early = self._early, []
         for request, asker in early:
             if isinstance(request, Propose):
@@ -394,6 +404,7 @@ class Leader(Role):
 
     def retire(self, message: Retire, sender: NodeAddress) -> None:
         """Answer what is still open, before the role ends."""
+        self.server.heard_log_time.hear(self._term, self._log_clock.now_us())
         for _, _, asker, number in self._reads:
             self.send(asker, ReadIndexReply(number, 0))
         held = [*self._early, *self._gathered, *self._sequencer.waiting()]
