@@ -141,11 +141,24 @@ class NodeUnreachable:
     refused: bool  # the node is there but did not admit us, or we did not admit it
 
 
+@message(8)
+class LinkDrained:
+    """Few bytes wait for a node by now: the answer to ``Links.ask_drained``."""
+
+    node: str
+
+
+DRAINED_BYTES_MAX = 64 * 1024
+"""What may still wait on a link that is called drained: enough that it does not fall idle before
+more is sent."""
+
+
 class Links(Protocol):
     """Connections to other nodes, kept up by the runtime.
 
-    Messages to a node travel over a link that this node dialled if there is one, else over one
-    that the other node dialled. With no link they are dropped. On one link they keep their order.
+    Each side may have dialled the other, so there may be two links. Messages to a node travel over
+    the one that came up first, as long as it is up, and keep their order on it. With no link they
+    are dropped.
     """
 
     def dial(self, endpoint: str) -> None:
@@ -178,6 +191,17 @@ class Links(Protocol):
         """How many bytes for ``node`` wait in this node, because the link does not take them yet.
 
         What was sent in this turn and not flushed need not be among them. 0 without a link.
+        """
+        ...
+
+    def ask_drained(self, node: str, asker: NodeAddress) -> None:
+        """Tell this local actor once, by ``LinkDrained``, when the link to ``node`` has taken all
+        but ``DRAINED_BYTES_MAX`` of what was sent until the end of this turn.
+
+        Whoever has much to send sends until ``unsent_bytes`` reaches a bound of its own, asks, and
+        goes on when it is told; so no timer is needed, and no link is cut by this node's backlog.
+        The answer comes after this turn at the earliest, and also when the link ends or there is
+        none. Asking again before it came changes nothing.
         """
         ...
 

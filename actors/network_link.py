@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
+from copycat.actors.environment import DRAINED_BYTES_MAX
 from copycat.actors.frame import (
     FrameError,
     FrameReader,
@@ -32,6 +33,7 @@ PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is
 PROBE_EVERY_S = 5
 PROBES = 3
 UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
+UNSENT_BYTES_MAX = 128 * 1024  # that the kernel takes and has not sent; the rest is seen to wait
 
 
 class Link(asyncio.BufferedProtocol):
@@ -75,6 +77,7 @@ class Link(asyncio.BufferedProtocol):
         # Not checked: the transports of other loops, such as uvloop's, are of no class of asyncio's.
         connection = self._transport = cast("asyncio.Transport", transport)
         _set_options(connection)
+        connection.set_write_buffer_limits(DRAINED_BYTES_MAX, DRAINED_BYTES_MAX)
         if self.ended or not self._links.admits(self):
             connection.abort()
             return
@@ -107,6 +110,10 @@ class Link(asyncio.BufferedProtocol):
             if held:
                 node.release_turn()
 
+    def resume_writing(self) -> None:
+        """What waits has fallen to the mark again."""
+        self._links.drained(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, by our own doing or not."""
         strerror = exc.strerror if isinstance(exc, OSError) else None
@@ -138,19 +145,20 @@ class Link(asyncio.BufferedProtocol):
         Raises:
             CodecError: the message cannot travel.
         """
+        made = envelope(target, message, sender.serial)
         if not self._outbox:
             self._links.written_at_end_of_turn(self)
-        self._outbox.append(envelope(target, message, sender.serial))
+        self._outbox.append(made)
         self._sent.append((message, sender))
 
     def flush(self) -> None:
         """Write the outbox at once. What is too large goes back to its sender."""
         outbox, self._outbox = self._outbox, []
         sent, self._sent = self._sent, []
-        if self.ended:
+        assert self._transport is not None, "a link that is up has a transport"
+        if self.ended or self._transport.is_closing():  # asyncio logs what is written to such a one
             self._links.lost += len(outbox)
             return
-        assert self._transport is not None, "a link that is up has a transport"
         frames, refused = encode_envelopes(outbox)
         if frames:
             self._transport.write(frames)
@@ -204,3 +212,4 @@ def _set_options(transport: asyncio.Transport) -> None:
         connection.setsockopt(tcp, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
         connection.setsockopt(tcp, socket.TCP_KEEPCNT, PROBES)
         connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
+        connection.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)

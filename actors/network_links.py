@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.environment import (
+    DRAINED_BYTES_MAX,
     Identity,
+    LinkDrained,
     NodeConnected,
     NodeDisconnected,
     NodeUnreachable,
@@ -107,10 +109,12 @@ class NetworkLinks:
         self._dials: dict[str, _Dial] = {}
         self._dialled: dict[str, Link] = {}  # by node, of those that are up
         self._accepted: dict[str, Link] = {}  # likewise
+        self._used: dict[str, Link] = {}  # one of these, by which messages go
         self._incoming: dict[Link, None] = {}  # every one that the other side dialled
         self._held_bytes = 0  # of these together
-        self._to_write: list[Link] = []
-        self._watchers: list[NodeAddress] = []
+        self._to_write: dict[Link, None] = {}
+        self._watchers: dict[NodeAddress, None] = {}
+        self._drained: dict[str, dict[NodeAddress, None]] = {}  # who waits for that, by node
         self.introduce(identity)
 
     # For actors.
@@ -137,8 +141,7 @@ class NetworkLinks:
     def watch(self, watcher: NodeAddress) -> None:
         """From now on tell this local actor of every link."""
         assert watcher.node == self.node.name, "a watcher is a local actor"
-        if watcher not in self._watchers:
-            self._watchers.append(watcher)
+        self._watchers[watcher] = None
 
     def introduce(self, identity: Identity) -> None:
         """Introduce this node by ``identity`` in every connection made from now on."""
@@ -156,16 +159,28 @@ class NetworkLinks:
 
     def flush(self, node: str) -> None:
         """Write what has been sent to ``node``."""
-        for link in self._to_write:
-            if link.hello is not None and link.hello.name == node:
-                self._to_write.remove(link)
-                link.flush()
-                return
+        link = self._used.get(node)
+        if link in self._to_write:
+            del self._to_write[link]
+            link.flush()
 
     def unsent_bytes(self, node: str) -> int:
         """How many bytes for ``node`` wait in this node."""
-        link = self._dialled.get(node) or self._accepted.get(node)
+        link = self._used.get(node)
         return 0 if link is None else link.unsent_bytes
+
+    def ask_drained(self, node: str, asker: NodeAddress) -> None:
+        """Tell this local actor when the link to ``node`` has taken what was sent."""
+        assert asker.node == self.node.name, "who asks is a local actor"
+        waiting = self._drained.setdefault(node, {})
+        if not waiting:
+            self.node.call_after_turn(lambda: self._tell_drained(node))
+        waiting[asker] = None
+
+    def _tell_drained(self, node: str) -> None:
+        if self.unsent_bytes(node) <= DRAINED_BYTES_MAX:
+            for asker in self._drained.pop(node, ()):
+                self.node.tell(asker, LinkDrained(node))
 
     # For the node.
 
@@ -175,7 +190,7 @@ class NetworkLinks:
         Raises:
             CodecError: the message cannot travel.
         """
-        link = self._dialled.get(target.node) or self._accepted.get(target.node)
+        link = self._used.get(target.node)
         if link is None:
             self.lost += 1
         else:
@@ -183,7 +198,7 @@ class NetworkLinks:
 
     def flush_all(self) -> None:
         """Write what was sent since the last call, one write a link."""
-        links, self._to_write = self._to_write, []
+        links, self._to_write = self._to_write, {}
         for link in links:
             link.flush()
 
@@ -217,7 +232,12 @@ class NetworkLinks:
 
     def written_at_end_of_turn(self, link: Link) -> None:
         """This link has something in its outbox."""
-        self._to_write.append(link)
+        self._to_write[link] = None
+
+    def drained(self, link: Link) -> None:
+        """Few bytes wait on a link again."""
+        if link.hello is not None and link.hello.name in self._drained:
+            self._tell_drained(link.hello.name)
 
     def hold(self, link: Link, held_bytes: int) -> None:
         """A link now holds so much of an unfinished frame. If all together hold too much, that
@@ -262,6 +282,11 @@ class NetworkLinks:
             # at once and take the link in its turn.
             older.refuse("replaced by a newer connection with a node of this name")
         same_side[hello.name] = link
+        used = self._used.setdefault(hello.name, link)
+        if used.hello is not None and used.hello.incarnation != hello.incarnation:
+            self._used[hello.name] = (
+                link  # the other one leads to an earlier life, or to a namesake
+            )
         self._tell(
             NodeConnected(
                 hello.name,
@@ -283,6 +308,8 @@ class NetworkLinks:
             same_side = self._dialled if link.endpoint else self._accepted
             assert same_side[hello.name] is link, "a link that is up is in the books"
             del same_side[hello.name]
+            if self._used.get(hello.name) is link:
+                self._use_another(hello.name)
             self._tell(NodeDisconnected(hello.name, hello.incarnation, link.endpoint, reason))
         dial = self._dials.get(link.endpoint)
         if dial is None or link.hung_up:
@@ -291,11 +318,22 @@ class NetworkLinks:
             self._tell(NodeUnreachable(link.endpoint, reason, refused))
         dial.again(was_up=hello is not None and not refused)
 
+    def _use_another(self, node: str) -> None:
+        other = self._dialled.get(node) or self._accepted.get(node)
+        if other is None:
+            del self._used[node]
+        else:
+            self._used[node] = other
+        if node in self._drained:
+            self._tell_drained(node)
+
     def _tell(self, notice: NodeConnected | NodeDisconnected | NodeUnreachable) -> None:
         node = self.node
-        self._watchers = [watcher for watcher in self._watchers if node.has(watcher)]
-        for watcher in self._watchers:
-            node.tell(watcher, notice)
+        for watcher in list(self._watchers):
+            if node.has(watcher):
+                node.tell(watcher, notice)
+            else:
+                del self._watchers[watcher]
 
 
 def reason_of(error: OSError | UnicodeError) -> str:

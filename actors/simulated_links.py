@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
 from copycat.actors.environment import (
+    DRAINED_BYTES_MAX,
     Identity,
+    LinkDrained,
     NodeConnected,
     NodeDisconnected,
     NodeUnreachable,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 2.0
+DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4
 
 _RESET = os.strerror(errno.ECONNRESET).lower()
@@ -189,7 +192,9 @@ class SimulatedLinks:
         self._dials: dict[str, Dial] = {}
         self._dialled: dict[str, End] = {}  # by the name of the other node
         self._accepted: dict[str, End] = {}
-        self._watchers: list[NodeAddress] = []
+        self._used: dict[str, End] = {}  # one of these, by which messages go
+        self._watchers: dict[NodeAddress, None] = {}
+        self._drained: dict[str, dict[NodeAddress, None]] = {}  # who waits for that, by node
         self.introduce(identity)
 
     # What actors ask of links.
@@ -212,8 +217,7 @@ class SimulatedLinks:
     def watch(self, watcher: NodeAddress) -> None:
         """From now on tell this local actor of every link."""
         assert watcher.node == self.node.name, "a watcher is a local actor"
-        if watcher not in self._watchers:
-            self._watchers.append(watcher)
+        self._watchers[watcher] = None
 
     def introduce(self, identity: Identity) -> None:
         """Introduce this node by ``identity`` in every connection made from now on."""
@@ -231,8 +235,25 @@ class SimulatedLinks:
 
     def unsent_bytes(self, node: str) -> int:
         """How many bytes for ``node`` wait: for their turn on a clogged link, or for a cut to heal."""
-        end = self._dialled.get(node) or self._accepted.get(node)
+        end = self._used.get(node)
         return 0 if end is None else self.network.waiting_bytes(end)
+
+    def ask_drained(self, node: str, asker: NodeAddress) -> None:
+        """Tell this local actor when the link to ``node`` has taken what was sent."""
+        waiting = self._drained.setdefault(node, {})
+        if not waiting:
+            self.node.call_after_turn(lambda: self._tell_drained(node))
+        waiting[asker] = None
+
+    def _tell_drained(self, node: str) -> None:
+        if self.node.stopped:
+            return
+        if self.unsent_bytes(node) > DRAINED_BYTES_MAX:
+            loop = self.node.loop
+            loop.plan(loop.time() + DRAINED_POLL_S, self._tell_drained, node)
+            return
+        for asker in self._drained.pop(node):
+            self.node.tell(asker, LinkDrained(node))
 
     # What the network and the node ask.
 
@@ -250,7 +271,7 @@ class SimulatedLinks:
         Raises:
             CodecError: it cannot travel.
         """
-        end = self._dialled.get(target.node) or self._accepted.get(target.node)
+        end = self._used.get(target.node)
         if end is None:
             self.lost += 1
             return
@@ -277,6 +298,8 @@ class SimulatedLinks:
             self._refuse(older, reason)
         end.up = True
         table[hello.name] = end
+        if self._used.setdefault(hello.name, end).hello.incarnation != hello.incarnation:
+            self._used[hello.name] = end  # the other one leads to an earlier life, or to a namesake
         self.tell(
             NodeConnected(
                 hello.name,
@@ -297,6 +320,12 @@ class SimulatedLinks:
         assert table[end.hello.name] is end, "a connection that is up is in the books"
         del table[end.hello.name]
         hello, dial = end.hello, end.dial
+        if self._used[hello.name] is end:
+            other = self._dialled.get(hello.name) or self._accepted.get(hello.name)
+            if other is None:
+                del self._used[hello.name]
+            else:
+                self._used[hello.name] = other
         self.tell(NodeDisconnected(hello.name, hello.incarnation, end.endpoint, closing.reason))
         if dial is not None and not dial.is_over():
             if closing.refused:
@@ -310,6 +339,7 @@ class SimulatedLinks:
             end.up = False
         self._dialled.clear()
         self._accepted.clear()
+        self._used.clear()
         self._dials.clear()
         return ends
 
@@ -317,9 +347,11 @@ class SimulatedLinks:
         """Send news of a link to all watchers."""
         node = self.node
         sender = NodeAddress(node.name, node.incarnation, 0)
-        self._watchers = [watcher for watcher in self._watchers if node.has(watcher)]
-        for watcher in self._watchers:
-            node.deliver(watcher, news, sender)
+        for watcher in list(self._watchers):
+            if node.has(watcher):
+                node.deliver(watcher, news, sender)
+            else:
+                del self._watchers[watcher]
 
     def _refuse(self, end: End, reason: str) -> None:
         """Close a connection from this side, for a reason that the other side is told."""

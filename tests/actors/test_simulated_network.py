@@ -9,7 +9,13 @@ from thespian.actors import PoisonMessage
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
-from copycat.actors.environment import Identity, NodeConnected, NodeUnreachable
+from copycat.actors.environment import (
+    DRAINED_BYTES_MAX,
+    Identity,
+    LinkDrained,
+    NodeConnected,
+    NodeUnreachable,
+)
 from copycat.actors.simulation import Simulation
 from simulated_pair import ENDPOINT, WITNESS, Note, Pair, Witness, kinds
 
@@ -177,3 +183,37 @@ def test_a_second_endpoint_of_the_same_node_is_refused() -> None:
         simulation.run_for(1)
         refusals = [one.reason for _, one in seen if type(one) is NodeUnreachable]
         assert f"n2 is already connected as {ENDPOINT}" in refusals
+
+
+def test_who_asks_is_told_when_a_link_has_drained(pair: Pair) -> None:
+    """Not while a clog or a cut keeps much of what was sent, and once; without a link, at once."""
+    links = pair.nodes["n1"].links
+    asker = NodeAddress("n1", pair.nodes["n1"].incarnation, WITNESS)
+    pair.forget()
+    links.ask_drained("nobody", asker)
+    pair.wait(0.1)
+    assert pair.news("n1") == [LinkDrained("nobody")]
+    pair.network.clog("n1", "n2", bytes_per_s=1_000_000, waiting_bytes=10_000_000)
+    pair.nodes["n1"].tell(NodeAddress.well_known("n2", WITNESS), Note(1, bytes(2_000_000)))
+    pair.forget()
+    for _ in range(2):
+        links.ask_drained("n2", asker)
+    pair.wait(1.5)
+    assert pair.news("n1") == []
+    assert links.unsent_bytes("n2") > DRAINED_BYTES_MAX
+    pair.wait(1)
+    assert pair.news("n1") == [LinkDrained("n2")]
+
+
+def test_a_second_link_overtakes_nothing(pair: Pair) -> None:
+    """Both nodes dial; what was sent on the first link arrives before what is sent later."""
+    pair.network.clog("n2", "n1", bytes_per_s=1_000_000, waiting_bytes=10_000_000)
+    pair.nodes["n2"].tell(NodeAddress.well_known("n1", WITNESS), Note(0, bytes(500_000)))
+    pair.network.unclog()
+    pair.simulation.network._listeners["n1:7401"] = pair.nodes["n1"]
+    pair.nodes["n2"].links.dial("n1:7401")
+    pair.wait(0.1)
+    assert kinds(pair.news("n2"))[-1] == "NodeConnected"
+    pair.send("n2", 1, 2)
+    pair.wait()
+    assert pair.numbers("n1") == [0, 1, 2]
