@@ -85,11 +85,26 @@ class Cell:
 
     def run(self) -> None:
         """Handle the messages that are in the mailbox now; later ones wait for the next turn."""
-        mailbox = self.mailbox
+        mailbox, handlers = self.mailbox, self.node.handlers
         for _ in range(len(mailbox)):
             if not mailbox:  # the actor was ended by its own handler
                 return
-            self.handle(*mailbox.popleft())
+            message, sender = mailbox.popleft()
+            self.handle(message, sender)
+            ended_s = handlers.now_s()
+            if ended_s - handlers.began_s > handlers.limit_s:
+                handlers.was_long(self._name_of_handler(message), ended_s - handlers.began_s)
+            handlers.began_s = ended_s
+
+    def _name_of_handler(self, message: Any) -> str:
+        """Who takes a message, for people: a child, when it takes what this actor takes too and
+        so was handed on, as by a Server to its role."""
+        kind = type(message)
+        for cell in (*self.children.values(), self):
+            handler = cell._handlers.get(kind)
+            if handler is not None:
+                return f"{type(cell.actor).__name__}.{handler.__name__}"
+        return f"{type(self.actor).__name__}.{kind.__name__}"
 
     def handle(self, message: Any, sender: NodeAddress) -> Any:
         """Give one message to the actor, with the rules for exceptions of its class."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from copycat.actors.address import NodeAddress
+from copycat.actors.handler_times import HandlerTimes
 from copycat.actors.message import message
 
 
@@ -214,3 +215,4 @@ class Environment(Protocol):
     disk: Disk
     links: Links
     node: str  # the name of the node this actor lives in
+    handlers: HandlerTimes  # which handlers of the node took long

@@ -20,6 +20,7 @@ from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
 from copycat.actors.disk import DirectoryDisk
 from copycat.actors.environment import Clock, Disk, Identity, Links
+from copycat.actors.handler_times import HandlerTimes
 from copycat.actors.hello import is_name
 from copycat.actors.network_link import Link
 from copycat.actors.network_links import NetworkLinks, parse_endpoint, reason_of
@@ -77,6 +78,7 @@ class NetworkEnvironment:
     disk: Disk
     links: Links
     node: str
+    handlers: HandlerTimes
 
 
 class NetworkNode(Node):
@@ -123,6 +125,7 @@ class NetworkNode(Node):
             disk=NoDisk(),
             links=None,  # type: ignore  # the links need the node, which needs this
             node=identity.name,
+            handlers=HandlerTimes(time.monotonic),
         )
         incarnation = secrets.randbits(INCARNATION_BITS) or 1
         super().__init__(identity.name, incarnation, loop, environment)
@@ -204,9 +207,12 @@ class NetworkNode(Node):
     def _end_of_turn(self) -> None:
         if self.stopped:
             return
+        self.handlers.begin()
         self.links.flush_all()
+        self.handlers.ended("Links.flush")
         if self._disk is not None:
             self._disk.end_turn()
+            self.handlers.ended("Disk.end_turn")
 
     def _leave(self) -> None:
         if self._server is not None:

@@ -95,6 +95,7 @@ class Link(asyncio.BufferedProtocol):
         """Take what the other node sent."""
         node = self._links.node
         held = node.hold_turn()
+        node.handlers.begin()
         try:
             payloads = self._reader.feed(bytes(self._links.buffer[:nbytes]))
             if self._reader.held_bytes != self.held_bytes:
@@ -107,6 +108,7 @@ class Link(asyncio.BufferedProtocol):
             node.log.warning("malformed bytes %s error=%s", self, error)
             self.end(f"malformed bytes: {error}")
         finally:
+            node.handlers.ended("Link.receive")
             if held:
                 node.release_turn()
 

@@ -98,6 +98,7 @@ class SimulatedDisk:
         self._sync_errors: deque[str] = deque()
         self._stalled_until_s = 0.0
         self._loop: SimulatedLoop | None = None
+        self._now_s: Callable[[], float] | None = None  # of the node
         self._deliver: Callable[[NodeAddress, DiskDone], None] | None = None
 
     # What actors ask of a disk.
@@ -201,7 +202,8 @@ class SimulatedDisk:
             return
         span_s = self.latency_max_s - self.latency_min_s
         latency_s = (self.latency_min_s + self.random.random() * span_s) * self.latency_factor
-        due_s = max(loop.time() + latency_s, self._stalled_until_s)
+        assert self._now_s is not None, "who has a loop has a node"
+        due_s = max(self._now_s() + latency_s, self._stalled_until_s)
         for other in self._operations.values():
             # Operations on one file end in the order of the calls; others in any.
             if other.name == operation.name:
@@ -330,10 +332,22 @@ class SimulatedDisk:
 
     # The node.
 
-    def attach(self, loop: SimulatedLoop, deliver: Callable[[NodeAddress, DiskDone], None]) -> None:
-        """Give the disk to a node: operations take time and end by ``deliver``."""
+    def attach(
+        self,
+        loop: SimulatedLoop,
+        deliver: Callable[[NodeAddress, DiskDone], None],
+        now_s: Callable[[], float] | None = None,
+    ) -> None:
+        """Give the disk to a node: operations take time and end by ``deliver``.
+
+        Args:
+            loop: the node's.
+            deliver: brings a message to an actor of the node.
+            now_s: the time at which the node asks, if that is not the loop's.
+        """
         assert self._deliver is None, "a disk belongs to one node at a time"
         self._loop = loop
+        self._now_s = now_s or loop.time
         self._deliver = deliver
 
     def detach(self) -> None:

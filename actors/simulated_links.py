@@ -21,6 +21,7 @@ from copycat.actors.environment import (
 )
 from copycat.actors.frame import decode_payload, encode_envelopes, envelope
 from copycat.actors.hello import Hello, hello_of, is_name
+from copycat.actors.simulated_processor import Processor
 
 if TYPE_CHECKING:
     from copycat.actors.simulated_network import SimulatedNetwork
@@ -118,12 +119,16 @@ class End:
         network.delivered += 1
         network.latest.append((loop.events, loop.time(), other.name, node.name, item))
         loop.record(self._label + item)
-        for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
-            node.deliver(
-                NodeAddress(node.name, incarnation, serial),
-                message,
-                NodeAddress(other.name, other.incarnation, sender),
-            )
+        before, Processor.at_work = Processor.at_work, node.processor
+        try:
+            for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
+                node.deliver(
+                    NodeAddress(node.name, incarnation, serial),
+                    message,
+                    NodeAddress(other.name, other.incarnation, sender),
+                )
+        finally:
+            Processor.at_work = before
 
 
 class Dial:

@@ -278,7 +278,7 @@ class SimulatedNetwork:
         """Carry a frame with one message from this end to the other."""
         target = end.peer
         faults, chance, plan = self.faults, self.random.random, self.loop.plan
-        when_s = self.loop.time() + faults.delay_s + chance() * faults.jitter_s
+        when_s = end.node.processor.time() + faults.delay_s + chance() * faults.jitter_s
         if self._clogs:
             passed_s = self._pass_clog(end, len(frame))
             if passed_s is None:
@@ -306,7 +306,7 @@ class SimulatedNetwork:
 
     def _pass_clog(self, end: End, size_bytes: int) -> float | None:
         """When so many bytes are through; None when too many wait already."""
-        now_s = self.loop.time()
+        now_s = end.node.processor.time()
         clog = self._clogs.get((end.node.name, end.peer.node.name))
         if clog is None:
             return now_s
@@ -323,7 +323,7 @@ class SimulatedNetwork:
         clog = self._clogs.get((end.node.name, end.peer.node.name))
         if clog is None:
             return held_bytes
-        clogged_s = max(0.0, clog.free_s - self.loop.time())
+        clogged_s = max(0.0, clog.free_s - end.node.processor.time())
         return held_bytes + round(clogged_s * clog.bytes_per_s)
 
     def stops(self, end: End, item: bytes | Closing) -> bool:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from thespian.actors import PoisonMessage
 
+from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError, decode, encode
 from copycat.actors.environment import Clock, Disk, DiskDone, Identity, Links
+from copycat.actors.handler_times import HandlerTimes
 from copycat.actors.message import from_wire, is_message, number_of, to_wire
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_links import SimulatedLinks
 from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled, Turn
+from copycat.actors.simulated_processor import Processor
 from copycat.actors.steady_clock import SteadyClock
 from copycat.actors.system import Node
 
@@ -30,12 +33,12 @@ LOCAL_MESSAGES_MAX = 1_000_000  # within one node and event; more is a loop with
 class SimulatedClock:
     """Time as one node sees it: at its own rate, from its own beginning."""
 
-    def __init__(self, loop: SimulatedLoop, origin_s: float) -> None:
-        self._loop = loop
+    def __init__(self, processor: Processor, origin_s: float) -> None:
+        self._time = processor.time
         self._rate = 1.0
-        self._began_s = loop.time()
+        self._began_s = self._time()
         self._origin_s = origin_s
-        self._wall_origin_s = WALL_START_S + loop.time()
+        self._wall_origin_s = WALL_START_S + self._began_s
         self._jumped_s = 0.0
         self._steady = SteadyClock(lambda: self._running_s() + self._jumped_s)
         self.monotonic_s = self._steady.monotonic_s
@@ -56,15 +59,15 @@ class SimulatedClock:
         assert rate > 0, "a clock does not stand still or go back"
         self._origin_s = self._running_s()
         self._wall_origin_s = self.wall_time_s()
-        self._began_s = self._loop.time()
+        self._began_s = self._time()
         self._rate = rate
 
     def _running_s(self) -> float:
-        return self._origin_s + (self._loop.time() - self._began_s) * self._rate
+        return self._origin_s + (self._time() - self._began_s) * self._rate
 
     def wall_time_s(self) -> float:
         """Seconds since 1970 by the node's wall clock."""
-        return self._wall_origin_s + (self._loop.time() - self._began_s) * self._rate
+        return self._wall_origin_s + (self._time() - self._began_s) * self._rate
 
     def jump_monotonic(self, by_s: float) -> None:
         """Set the machine's monotonic clock forward, or back when negative, as none should be."""
@@ -84,6 +87,7 @@ class SimulatedEnvironment:
     disk: Disk
     links: Links
     node: str
+    handlers: HandlerTimes
 
 
 class SimulatedNode(Node):
@@ -91,6 +95,7 @@ class SimulatedNode(Node):
 
     Attributes:
         endpoint: what others dial to reach it, or None.
+        processor: what its work takes, and until when it is busy.
         clock: its clock, which can be made to run fast or slow, and to jump.
         disk: its disk, which can be made to fail.
         links: its connections.
@@ -112,7 +117,8 @@ class SimulatedNode(Node):
     ) -> None:
         loop = simulation.loop
         chance = simulation.random_for(f"node {identity.name} {incarnation}")
-        self.clock = SimulatedClock(loop, chance.random() * ORIGIN_MAX_S)
+        self.processor = Processor(loop, simulation.processors.get(identity.name, 0.0))
+        self.clock = SimulatedClock(self.processor, chance.random() * ORIGIN_MAX_S)
         self.disk = disk
         environment = SimulatedEnvironment(
             clock=self.clock,
@@ -120,6 +126,7 @@ class SimulatedNode(Node):
             disk=disk,
             links=None,  # type: ignore[arg-type]  # the links need the node, which needs this
             node=identity.name,
+            handlers=HandlerTimes(self.processor.time),
         )
         super().__init__(identity.name, incarnation, loop, environment)
         self.links = environment.links = SimulatedLinks(self, simulation.network, identity)
@@ -135,7 +142,7 @@ class SimulatedNode(Node):
         self._resume_s = 0.0
         self._event = -1  # the event that the count below belongs to
         self._local_messages = 0
-        disk.attach(loop, self._disk_done)
+        disk.attach(loop, self._disk_done, self.processor.time)
 
     # Pauses.
 
@@ -156,7 +163,7 @@ class SimulatedNode(Node):
             return
         self.paused = False
         self._call_waiting()
-        if self._ready:
+        if self._ready or self._after_turn:
             self.plan_turn()
 
     def _call_waiting(self) -> None:
@@ -172,13 +179,42 @@ class SimulatedNode(Node):
         # hold up the time of the whole world.
         true_delay_s = max(delay_s / self.clock.rate, CLOCK_RESOLUTION_S)
         true_delay_s += self._simulation.late_s()
-        return self.loop.call_later(true_delay_s, self._while_running, callback)
+        due_s = self.processor.time() + true_delay_s
+        return self.loop.call_at(due_s, self._while_running, callback)
 
     def plan_turn(self) -> None:
-        """Make sure that a turn follows, after the pause if there is one."""
-        if not (self.paused or self._turn_planned):
-            self._turn_planned = True
+        """Make sure that a turn follows, after the pause if there is one, and after the work that
+        is under way."""
+        if self.paused or self._turn_planned:
+            return
+        self._turn_planned = True
+        if self.processor.is_busy:
+            self.loop.plan(self.processor.free_s, SimulatedNode._plan_turn_again, self)
+        else:
             self.loop.take_turn(self._next_turn)
+
+    def _plan_turn_again(self) -> None:
+        """The work that was under way is done, unless there has come more."""
+        self._turn_planned = False
+        if not self.stopped:
+            self.plan_turn()
+
+    def _turn(self) -> None:
+        processor = self.processor
+        processor.of_users.clear()
+        before, Processor.at_work = Processor.at_work, processor
+        try:
+            super()._turn()
+        finally:
+            Processor.at_work = before
+
+    def spawn(self, actor: type[Actor], *arguments: Any, serial: int = 0) -> NodeAddress:
+        """Make a top-level actor; what its making costs is this node's work."""
+        before, Processor.at_work = Processor.at_work, self.processor
+        try:
+            return super().spawn(actor, *arguments, serial=serial)
+        finally:
+            Processor.at_work = before
 
     def _transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         try:

@@ -15,7 +15,7 @@ Invariant: the same seed, program and Python give the same ``trace_hash``, in ev
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ class Simulation:
         network: the wires, with cuts, partitions and the faults in force.
         random: for the test itself, to choose faults with.
         encode_always: whether messages within a node are encoded and decoded too.
+        processors: how many times as long as stated work takes on a node, by its name; on others
+            it takes no time. For nodes that start from now on.
         nodes: the latest life of every node, by name.
         wake_ups_late_s: timers of nodes may be late by so much, as on a busy machine.
     """
@@ -50,6 +52,7 @@ class Simulation:
         *,
         faults: NetworkFaults | None = None,
         encode_always: bool | None = None,
+        processors: Mapping[str, float] | None = None,
     ) -> None:
         """Make a world without nodes, at time 0.
 
@@ -57,6 +60,7 @@ class Simulation:
             seed: decides everything.
             faults: of the network; None: none but a delay.
             encode_always: None: on every eighth seed.
+            processors: None: no work takes any time.
         """
         self.seed = seed
         self.loop = SimulatedLoop()
@@ -68,6 +72,7 @@ class Simulation:
         if encode_always is None:
             encode_always = seed % ENCODED_SEEDS == 0
         self.encode_always = encode_always
+        self.processors: Mapping[str, float] = processors or {}
         self.nodes: dict[str, SimulatedNode] = {}
         self._incarnations = 0
         self._lateness = self.random_for("late wake-ups")

@@ -40,6 +40,7 @@ class Node:
         name: unique among the nodes that talk to each other.
         incarnation: this life of the node; never 0.
         address: who sends what comes from outside any actor; nobody lives there.
+        handlers: those that took long.
         failure: the exception that stopped the node, if one did.
         on_failure: called once, with that exception.
     """
@@ -58,6 +59,7 @@ class Node:
         self.loop = loop
         self.environment = environment
         self.log = logging.getLogger("copycat.actors")
+        self.handlers = environment.handlers
         self.failure: BaseException | None = None
         self.on_failure: Callable[[BaseException], None] | None = None
         self.dead_letters = 0  # how many there have been
@@ -243,8 +245,8 @@ class Node:
             self.fail(error)
 
     def _run_ready(self) -> None:
-        ready = self._ready
-        slice_end_s = self.loop.time() + SLICE_S
+        ready, handlers = self._ready, self.handlers
+        slice_end_s = handlers.begin() + SLICE_S
         while not self.stopped:
             while ready:
                 cell = ready.popleft()
@@ -253,14 +255,14 @@ class Node:
                 if cell.mailbox and not cell.queued:
                     cell.queued = True
                     ready.append(cell)
-                if self.stopped or (ready and self.loop.time() > slice_end_s):
+                if self.stopped or (ready and handlers.began_s > slice_end_s):
                     break
             self._end_of_turn()
             if self._after_turn:
                 callbacks, self._after_turn = self._after_turn, []
                 for callback in callbacks:
                     callback()
-            if not ready or self.loop.time() > slice_end_s:
+            if not ready or handlers.begin() > slice_end_s:
                 break
         self._turn_planned = False
         if ready and not self.stopped:

@@ -21,6 +21,16 @@ class PeerStatus:
     contact_age_ms: int | None  # since the last answer; None unless the one who tells leads
 
 
+@message(83)
+class LongHandlers:
+    """How often a handler, or other work, has kept a server's loop for longer than it should."""
+
+    name: str  # the actor's class and the handler
+    over_10_ms: int  # since the server started
+    over_50_ms: int  # of these
+    over_200_ms: int  # of these
+
+
 @message(82)
 class Status:
     """The answer, from this server's own knowledge."""
@@ -46,6 +56,7 @@ class Status:
     elections_started: int
     uptime_ms: int
     peers: tuple[PeerStatus, ...]
+    handlers: tuple[LongHandlers, ...]
     notes: tuple[str, ...]  # recent happenings, newest last: "<wall ms> <level> <text>"
 
 

@@ -1,9 +1,10 @@
 """What a server tells of itself: only what it knows without asking anybody (design: status)."""
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from copycat.protocol.status import RESOURCES_SHOWN_MAX, PeerStatus, Status
+from copycat.protocol.status import RESOURCES_SHOWN_MAX, LongHandlers, PeerStatus, Status
 
 if TYPE_CHECKING:
     from copycat.server.server import Server
@@ -62,5 +63,12 @@ def status_of(server: "Server", request: int) -> Status:
         elections_started=server.counters.elections_started,
         uptime_ms=round((now_s - server.counters.started_s) * 1000),
         peers=tuple(peers),
+        handlers=tuple(_long_handlers(server)),
         notes=server.notes.all(),
     )
+
+
+def _long_handlers(server: "Server") -> Iterator[LongHandlers]:
+    over = server.environment.handlers.over
+    for name in over[0]:
+        yield LongHandlers(name, *[counts.get(name, 0) for counts in over])

@@ -36,7 +36,8 @@ def test_status_for_programs(shell: Shell) -> None:
     for server in document["servers"]:
         assert list(server) == [
             "id", "role", "term", "last_index", "commit_index", "applied_index", "log_bytes",
-            "sessions", "reachable",
+            "sessions", "reachable", "handlers_over_10_ms", "handlers_over_50_ms",
+            "handlers_over_200_ms",
         ]  # fmt: skip
         assert server["reachable"] is True
         assert server["role"] == ("leader" if server["id"] == document["leader"] else "follower")

@@ -15,7 +15,7 @@ from rich.text import Text
 from copycat.client.status import Answer
 from copycat.console.dashboard.model import Picture
 from copycat.console.dashboard.overview import HELP, render, render_help, render_plain
-from copycat.protocol.status import Status
+from copycat.protocol.status import LongHandlers, Status
 from statuses import healthy, later, seen, silence, status
 
 SCREENS = Path(__file__).parent / "screens"
@@ -181,3 +181,14 @@ def test_help_explains_each_column() -> None:
     page = plain(render_help(100, 40))
     for title in head.strip("| ").split():
         assert title in page
+
+
+def test_long_handlers_are_shown() -> None:
+    """How many there were, and where most often; nothing when there were none."""
+    slow = LongHandlers("Leader.propose", 9, 3, 0)
+    slowest = replace(status("n2", "leader"), handlers=(slow,))
+    answers: list[Answer] = [slowest, status("n1"), status("n3")]
+    drawn = plain(render(seen(answers), 140, 40))
+    assert "Slow    3 handlers over 50 ms" in drawn
+    assert "most often Leader.propose on n2" in drawn
+    assert "Slow" not in plain(render(PICTURES["healthy"], 140, 40))

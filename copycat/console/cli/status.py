@@ -65,10 +65,23 @@ def document(health: "Health") -> dict[str, Any]:
                 "id": member.id,
                 **{figure: getattr(member.status, figure, None) for figure in FIGURES},
                 "reachable": member.status is not None,
+                **_long_handlers(member),
             }
             for member in health.members
         ],
     }
+
+
+def _long_handlers(member: "Member") -> dict[str, dict[str, int] | None]:
+    """For each limit how many handlers took longer, by name."""
+    told: dict[str, dict[str, int] | None] = {}
+    for over in ("over_10_ms", "over_50_ms", "over_200_ms"):
+        counts = None
+        if member.status is not None:
+            handlers = member.status.handlers
+            counts = {each.name: count for each in handlers if (count := getattr(each, over))}
+        told[f"handlers_{over}"] = counts
+    return told
 
 
 def lines(health: "Health") -> list[str]:

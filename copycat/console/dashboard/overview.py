@@ -62,6 +62,7 @@ HELP = (
     ("Read", "queries a second, answered by all servers together"),
     (f"[{LEVELS}]", "these rates look by look, newest to the right; # is the highest"),
     ("Elect", "how often a server stood for election"),
+    ("Slow", "what kept a server from all else for longer than 50 ms; in full: status --json"),
     ("", "Each server tells what it knows itself, so no leader is needed."),
 )
 HELP_INDENT = 11
@@ -206,6 +207,14 @@ def _cluster(picture: Picture, width: int) -> Section:
         (_stored(foremost.resources, foremost.resource_count, width - FRAME_WIDTH),),
         (f"Elect   {elections:,} stood for since the servers were started",),
     ]
+    slow = [
+        (each.over_50_ms, status.name, each.name) for status in statuses for each in status.handlers
+    ]
+    if count := sum(times for times, _, _ in slow):
+        _, server, name = max(slow)
+        most = f"most often {printable(name)} on {printable(server)}"
+        text = f"Slow    {count:,} handlers over 50 ms since the servers were started"
+        lines.append(fitting((text, most), width - FRAME_WIDTH))
     return Section("Cluster", tuple(lines), keeps=1)
 
 
