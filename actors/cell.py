@@ -123,19 +123,23 @@ class Cell:
             if handler is None:
                 return actor.receiveMessage(message, sender)
             return handler(actor, message, sender)
-        except Exception as error:  # noqa: BLE001 - the runtime is where failures of actors end
-            if getattr(actor, "fail_stop", False):
-                self.node.fail(error)
-                return None
-            if not self.ended:
-                self._retry(message, sender)
-            return None
-        except SystemExit:
-            self.node.deliver(self.address, ActorExitRequest(recursive=True), self.address)
+        except BaseException as error:  # noqa: BLE001 - the runtime is where failures of actors end
+            self._failed(error, message, sender)
             return None
         finally:
             if type(message) is ActorExitRequest:
                 self._begin_exit(recursive=message.isRecursive)
+
+    def _failed(self, error: BaseException, message: Any, sender: NodeAddress) -> None:
+        """A handler has ended by an exception: what follows is decided by the actor's class."""
+        if getattr(self.actor, "fail_stop", False):
+            self.node.fail(error)
+        elif isinstance(error, SystemExit):
+            self.node.deliver(self.address, ActorExitRequest(recursive=True), self.address)
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        elif not self.ended:
+            self._retry(message, sender)
 
     def _handle_late(self, message: Any) -> None:
         """An actor that only waits for its children to end handles nothing, and makes no new
@@ -158,7 +162,9 @@ class Cell:
             self.actor.receiveMessage(copy.deepcopy(message), sender)
         except SystemExit:
             self.node.deliver(self.address, ActorExitRequest(recursive=True), self.address)
-        except Exception:  # noqa: BLE001 - as in handle
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - as in handle
             details = traceback.format_exc()
             self.node.log.warning("message refused actor=%s\n%s", self.address, details)
             if not isinstance(message, ActorSystemMessage):

@@ -131,6 +131,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def interrupt(self, error: BaseException) -> None:
         """Raise this error out of the run as soon as the callback that runs now returns."""
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            error = error.__cause__  # whoever runs the world wants it to end
         if self._interruption is None:
             self._interruption = error
 

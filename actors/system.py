@@ -30,6 +30,11 @@ from copycat.actors.environment import Environment
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
 
+
+class ActorEndedError(RuntimeError):
+    """An actor whose failure stops its node has ended by its cause, which is no ``Exception``."""
+
+
 SLICE_S = 0.010  # how long one turn may keep the loop from its sockets and timers
 
 
@@ -127,7 +132,9 @@ class Node:
                 raise NoCompatibleSystemForActor(cls, "this node has not what is required")
             owner = None if name else parent
             cell = self.make(owner, cls, (), requirements=requirements, global_name=name)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if parent is None:
                 raise
             self.log.warning("actor could not be made class=%s", cls.__name__, exc_info=error)
@@ -241,7 +248,10 @@ class Node:
     def _turn(self) -> None:
         try:
             self._run_ready()
-        except Exception as error:  # noqa: BLE001 - the world is broken, and nobody else sees it
+        except KeyboardInterrupt:
+            self._turn_planned = False
+            raise
+        except BaseException as error:  # noqa: BLE001 - the world is broken, and nobody else sees it
             self.fail(error)
 
     def _run_ready(self) -> None:
@@ -271,9 +281,17 @@ class Node:
     # The node's end.
 
     def fail(self, error: BaseException) -> None:
-        """Stop the node because one of its own actors failed: nothing runs after this."""
+        """Stop the node because one of its own actors failed: nothing runs after this.
+
+        What is no ``Exception`` would end more than the node when it is raised again, or be taken
+        for an order to whoever waits; so it becomes the cause of one.
+        """
         if self.failure is not None:
             return
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):
+            ended = ActorEndedError(f"an actor ended by {type(error).__name__}: {error}")
+            ended.__cause__ = error
+            error = ended
         self.failure = error
         self.log.critical("node failed node=%s error=%r", self.name, error, exc_info=error)
         self.stop()

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from copycat.client.asynchronous import AsyncClient
     from copycat.client.blocking import Client
-    from copycat.errors import CopycatError, NotApplied, OutcomeUnknown
+    from copycat.errors import (
+        CopycatError,
+        NotApplied,
+        OperationFailed,
+        OutcomeUnknown,
+        Rejected,
+    )
     from copycat.local_cluster import local
     from copycat.machine import Commit, StateMachine, command, query
 
@@ -23,7 +29,9 @@ __all__ = [
     "Commit",
     "CopycatError",
     "NotApplied",
+    "OperationFailed",
     "OutcomeUnknown",
+    "Rejected",
     "StateMachine",
     "__version__",
     "command",
@@ -39,7 +47,9 @@ _HOMES = {
     "Commit": "copycat.machine",
     "CopycatError": "copycat.errors",
     "NotApplied": "copycat.errors",
+    "OperationFailed": "copycat.errors",
     "OutcomeUnknown": "copycat.errors",
+    "Rejected": "copycat.errors",
     "StateMachine": "copycat.machine",
     "command": "copycat.machine",
     "local": "copycat.local_cluster",

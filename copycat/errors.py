@@ -13,19 +13,25 @@
     │   ├── InvalidType         a value or key of a wrong type         (also TypeError)
     │   ├── WrongResourceType   the name belongs to a resource of another type (also TypeError)
     │   ├── UnknownResourceType a server does not know the type
-    │   ├── OperationFailed     the state machine refused the operation
+    │   ├── CannotBeMade        the state machine of the resource failed in its constructor
+    │   ├── Rejected            the state machine refused the operation before it changed anything
+    │   ├── QueryFailed         a query failed, and has changed nothing
     │   ├── LockTimeout         a lock was not free in time            (also TimeoutError)
     │   ├── ClientClosed        the client had been closed
     │   └── SyncInAsyncError    the blocking client was used inside a running event loop
+    ├── OperationFailed         a command was carried out once, and ended by an exception
+    │   └── AnswerLost          a command was carried out once; its answer cannot be sent
+    │                                                             (also OutcomeUnknown)
     ├── OutcomeUnknown          it may have happened, once, or may still   (also TimeoutError)
     ├── OwnershipLost           what was held is held no longer
     │   └── LockLost
     └── ServerError             a server cannot start, or has to stop
+        ├── MachineError        a state machine ended in a way that may strike one server alone
         ├── ConfigurationError  what it was told contradicts itself or what is stored
         └── IdentityRefused     the other servers know another server by this name
 
-Every error of a call is a ``NotApplied`` or an ``OutcomeUnknown``: the first question after a
-failure is whether it happened.
+Every error of a call is a ``NotApplied``, an ``OperationFailed`` or an ``OutcomeUnknown``: the
+first question after a failure is whether it happened.
 """
 
 
@@ -94,11 +100,30 @@ class UnknownResourceType(NotApplied):
     """A voting server does not know this type of resource, so none may be opened."""
 
 
-class OperationFailed(NotApplied):
-    """The state machine raised an error: that is the operation's result, the same on all servers.
+class CannotBeMade(NotApplied):
+    """The constructor of the resource's state machine raised: there is no such resource, and its
+    name stays free. The text has what it raised."""
 
-    The machines of this package check before they change anything. For a machine of your own,
-    what its method had assigned before it raised stays; what it published or scheduled is dropped.
+
+class Rejected(NotApplied):
+    """An operation was refused before it changed anything: that is its result, on all servers.
+
+    A state machine raises it, before its first change. It is raised for it where nobody can carry
+    an operation out: it cannot be decoded, or there is no such resource, operation or arguments.
+
+    Attributes:
+        kind: the name of the exception's class in the state machine.
+        reason: its text.
+    """
+
+    def __init__(self, reason: str, *, kind: str = "Rejected") -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(reason)
+
+
+class QueryFailed(NotApplied):
+    """The state machine failed to answer a query, which has changed nothing.
 
     Attributes:
         kind: the name of the exception's class in the state machine.
@@ -108,7 +133,7 @@ class OperationFailed(NotApplied):
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
         self.reason = reason
-        super().__init__(f"the state machine refused the operation: {kind}: {reason}")
+        super().__init__(f"the query failed: {kind}: {reason}")
 
 
 class LockTimeout(NotApplied, TimeoutError):
@@ -125,8 +150,34 @@ class SyncInAsyncError(NotApplied, RuntimeError):
     """The blocking client was called where an event loop is running; use the asyncio one there."""
 
 
+class OperationFailed(CopycatError):
+    """A command was carried out once, and ended by an exception: its result on all servers.
+
+    What its method had assigned before stays changed; what it published or scheduled is dropped.
+    The machines of this package check before they change anything, and raise ``Rejected``.
+
+    Attributes:
+        kind: the name of the exception's class in the state machine.
+        reason: its text.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{self._told}: {kind}: {reason}")
+
+    _told = "the command was carried out once and failed; what it had changed stays changed"
+
+
 class OutcomeUnknown(CopycatError, TimeoutError):
     """The operation may have been applied, once, or may still be: nobody answered in time."""
+
+
+class AnswerLost(OperationFailed, OutcomeUnknown):
+    """A command was carried out once, and its answer cannot be sent: too large, or of a kind that
+    does not travel. What it has changed, published and scheduled stays."""
+
+    _told = "the command was carried out once, and its answer is lost"
 
 
 class OwnershipLost(CopycatError):
@@ -139,6 +190,13 @@ class LockLost(OwnershipLost):
 
 class ServerError(CopycatError):
     """A server cannot start or go on; what is on its disk was not touched by this."""
+
+
+class MachineError(ServerError):
+    """A state machine ended in ``MemoryError`` or another way that may strike one server alone.
+
+    It is no result, so the server stopped before it applied it. It comes to it again when it starts.
+    """
 
 
 class ConfigurationError(ServerError):

@@ -18,6 +18,7 @@ from copycat.errors import InvalidArgument
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
 from copycat.server.options import ServerOptions
+from copycat.server.users_code import Recursion
 
 HOST = "127.0.0.1"
 HEARTBEAT_S = 0.030
@@ -127,6 +128,7 @@ class LocalCluster:
             election_timeout_min_s=ELECTION_TIMEOUT_MIN_S,
             election_timeout_max_s=ELECTION_TIMEOUT_MAX_S,
             segment_bytes=SEGMENT_BYTES,
+            recursion=Recursion.SHARED,
         )
         host = ServerHost(
             options,

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from copycat.errors import Rejected
 from copycat.machine import Commit, StateMachine, command, query
 from copycat.protocol.client import Consistency
 from copycat.resources.handle import AsyncHandle
@@ -19,7 +20,7 @@ class CounterMachine(StateMachine):
         check_integer(n, "an increment")
         count = self._count + n
         if not INTEGER_MIN <= count <= INTEGER_MAX:
-            raise OverflowError(f"{self._count} + {n} is beyond 64 bits")
+            raise Rejected(f"{self._count} + {n} is beyond 64 bits")
         self._count = count
         return count
 
@@ -61,7 +62,7 @@ class AsyncDistributedCounter(AsyncHandle):
         """Add ``n``, which may be negative. Returns the new value.
 
         Raises:
-            OperationFailed: the sum is beyond 64 bits with sign; the value stays.
+            Rejected: the sum is beyond 64 bits with sign; the value stays.
         """
         check_integer(n, "an increment")
         return cast("int", await self._command("increment", n, timeout_s=timeout_s))

@@ -12,21 +12,33 @@ from typing import Any
 
 from copycat.actors.codec import CodecError, decode, encode, encode_list, holds_more_values
 from copycat.client.calls import OperationCall
-from copycat.errors import CopycatError, InvalidType, OperationFailed, OutcomeUnknown, TooLarge
-from copycat.protocol.client import (
-    ANSWER_TOO_LARGE,
-    COMMANDS_PER_BATCH_MAX,
-    OPERATIONS_BYTES_MAX,
+from copycat.errors import (
+    AnswerLost,
+    CopycatError,
+    InvalidType,
+    OperationFailed,
+    OutcomeUnknown,
+    QueryFailed,
+    Rejected,
+    TooLarge,
 )
+from copycat.protocol.client import COMMANDS_PER_BATCH_MAX, OPERATIONS_BYTES_MAX, Branch
 from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX
 
 Packed = tuple[list[OperationCall | None], bytes]
 
 
-def _failure(kind: str, text: str) -> CopycatError:
-    if kind == ANSWER_TOO_LARGE:
-        return OutcomeUnknown(f"it was carried out, but {text}")
-    return OperationFailed(kind, text)
+def _failure(branch: int, kind: str, text: str) -> CopycatError:
+    match branch:
+        case Branch.REJECTED:
+            return Rejected(text, kind=kind)
+        case Branch.FAILED:
+            return OperationFailed(kind, text)
+        case Branch.ANSWER_LOST:
+            return AnswerLost(kind, text)
+        case Branch.QUERY_FAILED:
+            return QueryFailed(kind, text)
+    raise ValueError(f"{branch!r:.60} is no branch of failures")
 
 
 class Batch:
@@ -68,7 +80,10 @@ class Batch:
             values, failures = decode(results)
             if type(values) is not list or len(values) != len(self.calls):
                 raise ValueError(f"{len(self.calls)} results were expected")
-            failed = {place: _failure(str(kind), str(text)) for place, kind, text in failures}
+            failed = {
+                place: _failure(branch, str(kind), str(text))
+                for place, branch, kind, text in failures
+            }
         except (TypeError, ValueError) as error:
             unread = f"the answer of the server cannot be read: {error}"
             self.fail(lambda: OutcomeUnknown(unread))

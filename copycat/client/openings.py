@@ -7,12 +7,19 @@ from typing import Any
 from copycat.client.calls import OpenCall
 from copycat.client.commands import RETRY_FIRST_S, Failure
 from copycat.client.deadlines import Deadlines
-from copycat.errors import InvalidArgument, OutcomeUnknown, UnknownResourceType, WrongResourceType
+from copycat.errors import (
+    CannotBeMade,
+    InvalidArgument,
+    OutcomeUnknown,
+    UnknownResourceType,
+    WrongResourceType,
+)
 from copycat.protocol.client import OpenResource, OpenResourceReply, Refusal, Refused
 from copycat.types import SessionId
 
 REFUSALS_THAT_LAST: dict[int, Callable[[str], Exception]] = {
     Refusal.WRONG_TYPE: WrongResourceType,
+    Refusal.CANNOT_BE_MADE: CannotBeMade,
     Refusal.LACKS_TYPE: UnknownResourceType,
     Refusal.TOO_LARGE: InvalidArgument,
 }

@@ -17,6 +17,7 @@ from copycat.errors import ConfigurationError, CopycatError
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
 from copycat.server.options import ServerOptions
+from copycat.server.users_code import Recursion
 from copycat.storage.errors import StorageError
 
 log = logging.getLogger("copycat.server")
@@ -43,6 +44,7 @@ def options_of(
         heartbeat_s=heartbeat_s,
         election_timeout_min_s=election_timeout_s[0],
         election_timeout_max_s=election_timeout_s[1],
+        recursion=Recursion.COUNTED,
     )
 
 

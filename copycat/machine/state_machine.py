@@ -6,7 +6,7 @@ server. So a method takes all it needs from its arguments, from ``self`` and fro
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from copycat.actors.codec import encode
@@ -171,7 +171,7 @@ class Operation:
         self.name = name
         self.kind = kind
         self.call = call
-        self.signature = inspect.signature(call)
+        self.signature = inspect.signature(call, follow_wrapped=False)  # of what is called
 
     def fits(self, arguments: list[Any]) -> bool:
         """Whether the method can be called with these arguments at all."""
@@ -183,8 +183,18 @@ class Operation:
         return True
 
 
-def operations_of(machine: type[StateMachine]) -> dict[str, Operation]:
-    """The operations that a class declares or inherits, by name."""
+_operations: dict[type[StateMachine], dict[str, Operation]] = {}
+
+
+def operations_of(machine: type[StateMachine]) -> Mapping[str, Operation]:
+    """The operations that a class declares or inherits, by name; worked out once a class."""
+    known = _operations.get(machine)
+    if known is None:
+        known = _operations[machine] = _worked_out(machine)
+    return known
+
+
+def _worked_out(machine: type[StateMachine]) -> dict[str, Operation]:
     found: dict[str, Operation] = {}
     for owner in reversed(machine.__mro__):
         for name, method in vars(owner).items():

@@ -19,8 +19,14 @@ RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one large
 
 EVENT_BYTES = 256  # what an event is counted with besides its own bytes, wherever events wait
 
-ANSWER_TOO_LARGE = "AnswerTooLarge"
-"""The kind of a failure that means: it was carried out, but its answer cannot be sent."""
+
+class Branch(IntEnum):
+    """What is known of an operation that failed."""
+
+    REJECTED = 1  # a command: it changed nothing and will not
+    FAILED = 2  # a command: it was carried out once and ended by an exception
+    ANSWER_LOST = 3  # a command: it was carried out once, and its answer cannot be sent
+    QUERY_FAILED = 4  # a query, which changes nothing
 
 
 class Consistency(IntEnum):
@@ -40,6 +46,7 @@ class Refusal(IntEnum):
     LACKS_TYPE = 5  # a voter does not know the type of the resource to be opened
     WRONG_TYPE = 6  # the name belongs to a resource of another type
     NOT_ATTACHED = 7  # the session is not attached to this connection: attach it, then ask again
+    CANNOT_BE_MADE = 8  # the state machine's constructor failed; the name stays free
 
 
 class Request(IntEnum):
@@ -109,7 +116,8 @@ class CommandsReply:
     session: int
     first_sequence: int
     base_index: int  # of the batch in the log
-    results: bytes  # the codec's [values, failures], failures as [[offset, kind, text], ...]
+    # the codec's [values, failures], failures as [[offset, branch, kind, text], ...]
+    results: bytes
 
 
 @message(26)

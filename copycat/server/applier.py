@@ -49,6 +49,7 @@ from copycat.server.steps import (
     RunReads,
     SessionOpened,
 )
+from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
 from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
@@ -68,8 +69,10 @@ class Applier(ServerActor):
         catalog: Catalog,
         progress: Progress,
         attachments: Attachments,
+        users_code: UsersCode | None = None,
     ) -> None:
         self._server = server
+        self._users_code = users_code or UsersCode(Recursion.UNKNOWN)
         self._log = log
         self._catalog = catalog
         self._progress = progress
@@ -201,14 +204,16 @@ class Applier(ServerActor):
             answer = self.step(self._sessions[session], AskAnswer(first))
         else:
             assert first == applied + 1, "commands reach the log in the order of their sequence"
-            results, resources = self._router.apply(commands, self._log_time_us, self._effects)
+            results, counted_bytes, resources = self._router.apply(
+                commands, self._log_time_us, self._effects
+            )
             if self._effects:
                 self._settle_effects(index)
             last = first + count - 1
             self.step(
                 self._sessions[session],
                 CommandsAnswered(
-                    first, last, index, results, resources,
+                    first, last, index, results, counted_bytes, resources,
                     commands.response_sequence, commands.event_index,
                 ),
             )  # fmt: skip
@@ -255,15 +260,13 @@ class Applier(ServerActor):
         if known is None:
             try:
                 known = self._make_resource(batch.base_index, name, kind, version)
-            except (ConfigurationError, MemoryError, RecursionError):
-                raise
-            except Exception as error:  # noqa: BLE001 - user code; the same on every server
-                text = f"a {kind} cannot be made: {type(error).__name__}"
-                return _not_opened(batch, text)
+            except _NotMadeError as error:
+                return _not_opened(batch, str(error), Refusal.CANNOT_BE_MADE)
         resource, known_kind, known_version = known
         if (kind, version) == (known_kind, known_version):
             return OpenResourceReply(batch.session, batch.first_sequence, resource)
-        return _not_opened(batch, f"{name!r} is a {known_kind} of version {known_version}")
+        text = f"{name!r} is a {known_kind} of version {known_version}"
+        return _not_opened(batch, text, Refusal.WRONG_TYPE)
 
     def _make_resource(
         self, index: Index, name: str, kind: str, version: int
@@ -275,7 +278,15 @@ class Applier(ServerActor):
                 " does not have: install the package that provides it and start again;"
                 " nothing is lost"
             )
-        self._router.resources[index] = self.spawn(Resource, index, kind, machine)
+        try:
+            address = self.spawn(Resource, index, kind, machine, self._users_code)
+        except BaseException as error:
+            if not self._users_code.is_result(error):
+                what = f"the constructor of a {kind} at index {index} of the log"
+                raise self._users_code.stopped(error, what) from error
+            text = f"a {kind} cannot be made: {kind_of(error)}: {reason_of(error)}"
+            raise _NotMadeError(text) from error
+        self._router.resources[index] = address
         made = self._progress.resources[name] = (index, kind, version)
         return made
 
@@ -368,6 +379,10 @@ class Applier(ServerActor):
         self._end_session(session, index, log_time_us, text)
 
 
-def _not_opened(batch: Batch, text: str) -> Refused:
-    request, reason = int(Request.OPEN_RESOURCE), int(Refusal.WRONG_TYPE)
-    return Refused(batch.session, request, batch.first_sequence, reason, text)
+class _NotMadeError(Exception):
+    """A constructor of users ended by an exception; the text is what the client is told."""
+
+
+def _not_opened(batch: Batch, text: str, reason: Refusal) -> Refused:
+    request = int(Request.OPEN_RESOURCE)
+    return Refused(batch.session, request, batch.first_sequence, int(reason), text)

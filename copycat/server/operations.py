@@ -5,7 +5,7 @@ from typing import Any
 
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.codec import CodecError, decode_unchecked, encode, encode_list
-from copycat.protocol.client import ANSWER_TOO_LARGE, RESULTS_BYTES_MAX
+from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
 from copycat.storage.batch import Commands
@@ -17,7 +17,10 @@ UNDECODABLE = ("Undecodable", "the operation cannot be decoded")
 UNKNOWN_RESOURCE = ("UnknownResource", "there is no such resource")
 _NO_FAILURES = encode([])
 UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
-TOO_LARGE = (ANSWER_TOO_LARGE, "the answer has more bytes than can be sent")
+TOO_LARGE = ("AnswerTooLarge", "the answer has more bytes than can be sent")
+VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
+"""Of what the commands of a batch answer; texts of failures are not counted, as they are no state."""
+FAILURE_BYTES = 64  # what a failure is counted with, whatever its text
 
 
 class Router:
@@ -33,8 +36,9 @@ class Router:
 
     def apply(
         self, commands: Commands, log_time_us: int, effects: list[Any]
-    ) -> tuple[bytes, tuple[ResourceId, ...]]:
-        """Apply commands; returns the encoded results and the resources they were for."""
+    ) -> tuple[bytes, int, tuple[ResourceId, ...]]:
+        """Apply commands; returns the encoded results, how many bytes they are counted with, and
+        the resources they were for."""
 
         def step(start: int, run: list[list[Any]]) -> ApplyOperations:
             index = commands.base_index + start
@@ -42,30 +46,35 @@ class Router:
 
         runs = _runs(commands.operations, commands.count)
         if runs is None:
-            return _all_failed(commands.count, UNDECODABLE), ()
-        values, failures, touched = self._route(runs, step)
-        results = _encoded(values, failures)
-        if len(results) > RESULTS_BYTES_MAX:
-            results = _shortened(values, failures)
-        return results, tuple(touched)
+            results = _all_failed(commands.count, Branch.REJECTED, UNDECODABLE)
+            return results, FAILURE_BYTES * commands.count, ()
+        values, failures, touched = self._route(runs, Branch.REJECTED, step)
+        encoded = _encoded(values, failures, Branch.ANSWER_LOST)
+        if len(encoded) > VALUES_BYTES_MAX:
+            encoded = _shortened(values, failures)
+        counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
+        return _results(encoded, failures), counted_bytes, tuple(touched)
 
     def answer(self, operations_bytes: bytes, count: int) -> bytes | None:
         """Run queries; returns the encoded results, or None if fewer must be asked at once."""
         runs = _runs(operations_bytes, count)
         if runs is None:
-            return _all_failed(count, UNDECODABLE)
-        values, failures, _ = self._route(runs, lambda _, run: AnswerQueries(run))
-        results = _encoded(values, failures)
-        if len(results) <= RESULTS_BYTES_MAX:
-            return results
-        return None if count > 1 else _all_failed(1, TOO_LARGE)
+            return _all_failed(count, Branch.QUERY_FAILED, UNDECODABLE)
+        failed = Branch.QUERY_FAILED
+        values, failures, _ = self._route(runs, failed, lambda _, run: AnswerQueries(run))
+        encoded = _encoded(values, failures, failed)
+        if len(encoded) <= RESULTS_BYTES_MAX:
+            return _results(encoded, failures)
+        return None if count > 1 else _all_failed(1, failed, TOO_LARGE)
 
     def _route(
         self,
         runs: list[Run],
+        lost: Branch,
         step_for: Callable[[int, list[list[Any]]], Any],
     ) -> tuple[list[Any], list[Failure], list[ResourceId]]:
-        """Have each resource take its runs of operations, in order."""
+        """Have each resource take its runs of operations, in order; ``lost`` is the branch of
+        what has none."""
         if len(runs) == 1 and (only := self.resources.get(runs[0][1])) is not None:
             return *self._applier.step(only, step_for(0, runs[0][2])), [runs[0][1]]
         values: list[Any] = []
@@ -75,13 +84,18 @@ class Router:
             target = self.resources.get(resource)
             if target is None:
                 values += [None] * len(run)
-                failures += [(start + offset, *UNKNOWN_RESOURCE) for offset in range(len(run))]
+                failures += [
+                    (start + offset, int(lost), *UNKNOWN_RESOURCE) for offset in range(len(run))
+                ]
                 continue
             touched.append(resource)
             run_values, run_failures = self._applier.step(target, step_for(start, run))
             values += run_values
             if run_failures:
-                failures += [(start + offset, kind, text) for offset, kind, text in run_failures]
+                failures += [
+                    (start + offset, branch, kind, text)
+                    for offset, branch, kind, text in run_failures
+                ]
         return values, failures, touched
 
 
@@ -112,34 +126,37 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
     return runs
 
 
-def _all_failed(count: int, failure: tuple[str, str]) -> bytes:
-    return encode([[None] * count, [[offset, *failure] for offset in range(count)]])
+def _all_failed(count: int, branch: Branch, failure: tuple[str, str]) -> bytes:
+    failures = [(offset, int(branch), *failure) for offset in range(count)]
+    return _results(encode([None] * count), failures)
 
 
-def _encoded(values: list[Any], failures: list[Failure]) -> bytes:
+def _results(values: bytes, failures: list[Failure]) -> bytes:
+    return encode_list(values, encode(failures) if failures else _NO_FAILURES)
+
+
+def _encoded(values: list[Any], failures: list[Failure], lost: Branch) -> bytes:
+    """The encoded values; one that cannot be becomes a failure, of the branch ``lost``."""
     try:
-        if not failures:
-            encoded = encode_list(encode(values[0])) if len(values) == 1 else encode(values)
-            return encode_list(encoded, _NO_FAILURES)
-        return encode([values, failures])
+        return encode_list(encode(values[0])) if len(values) == 1 else encode(values)
     except CodecError:
         for offset, value in enumerate(values):
             try:
                 encode(value)
             except CodecError:
                 values[offset] = None
-                failures.append((offset, *UNENCODABLE))
-        return encode([values, failures])
+                failures.append((offset, int(lost), *UNENCODABLE))
+        return encode(values)
 
 
 def _shortened(values: list[Any], failures: list[Failure]) -> bytes:
     """Answers that fit: those that do not are replaced, the same on every server."""
-    room_bytes = RESULTS_BYTES_MAX - (128 << 10)  # the rest is for failures
+    room_bytes = VALUES_BYTES_MAX
     for offset, value in enumerate(values):
         size_bytes = len(encode(value))
         if size_bytes > room_bytes:
             values[offset] = None
-            failures.append((offset, *TOO_LARGE))
+            failures.append((offset, int(Branch.ANSWER_LOST), *TOO_LARGE))
         else:
             room_bytes -= size_bytes
-    return encode([values, failures])
+    return encode(values)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
+from copycat.server.users_code import Recursion
 from copycat.types import NAME_CHARACTERS_MAX
 
 SERVERS_MAX = 9
@@ -25,6 +26,8 @@ class ServerOptions:
         session_timeout_min_s: the shortest session time-out a client may ask for.
         session_timeout_max_s: the longest.
         segment_bytes: the size of one preallocated segment of the log.
+        recursion: who knows how deep users' code may call, and so whether ``RecursionError`` is a
+            result or stops the server.
 
     Raises:
         ConfigurationError: the settings contradict each other; nothing was started.
@@ -39,6 +42,7 @@ class ServerOptions:
     session_timeout_min_s: float = 1.0
     session_timeout_max_s: float = 3600.0
     segment_bytes: int = 8 << 20
+    recursion: Recursion = Recursion.UNKNOWN
 
     def __post_init__(self) -> None:
         if self.name not in self.peers:

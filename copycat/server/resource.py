@@ -1,14 +1,14 @@
 """Resource: one state machine on one server, stepped by the Applier in log order.
 
-An exception of the machine is the operation's result: what it published or scheduled is
-dropped, the same on every server. ``MemoryError`` and ``RecursionError`` may strike one server
-and spare another, so they stop the node.
+However a method of the machine ends, that is the operation's result: what it published or
+scheduled is dropped, the same on every server. ``UsersCode`` knows the few ends that may strike one
+server and spare another; those stop the node.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from copycat.actors import NodeAddress
+from copycat.errors import InvalidArgument, InvalidType, Rejected, TooLarge
 from copycat.machine.state_machine import (
     Cancellation,
     Commit,
@@ -19,21 +19,33 @@ from copycat.machine.state_machine import (
     Timer,
     operations_of,
 )
+from copycat.protocol.client import Branch
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
-from copycat.types import ResourceId
+from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
+from copycat.types import ResourceId, SessionId
 
-Failure = tuple[int, str, str]
+Failure = tuple[int, int, str, str]  # place, branch, kind, text
 Results = tuple[list[Any], list[Failure]]
-REASON_CHARACTERS_MAX = 500
+
+_BUILT_IN = "copycat.resources."
+_CHECKS = (InvalidArgument, InvalidType, TooLarge)
 
 
 class Resource(ServerActor):
     """The replicated side of one resource."""
 
-    def __init__(self, resource: ResourceId, kind: str, machine: type[StateMachine]) -> None:
+    def __init__(
+        self,
+        resource: ResourceId,
+        kind: str,
+        machine: type[StateMachine],
+        users_code: UsersCode | None = None,
+    ) -> None:
         self.resource = resource
         self.kind = kind
+        self._users_code = users_code or UsersCode(Recursion.UNKNOWN)
+        self._users_code.enter()
         self.machine = machine()
         self.timers: dict[Timer, Scheduling] = {}
         self._operations = operations_of(machine)
@@ -52,44 +64,55 @@ class Resource(ServerActor):
         index = message.first_index
         log_time_s = message.log_time_us / 1_000_000
         session, machine = message.session, self.machine
+        users_code = self._users_code
+        users_code.enter()
+        users_code.running = (self, message, values)
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
             value: Any = None
             if declared is None or declared.kind != "command":
-                failures.append((len(values), *_unknown(operation, "command")))
+                refused = _unknown(operation, "command")
+                failures.append((len(values), int(Branch.REJECTED), *refused))
             else:
                 before = len(effects)
                 commit = Commit(index, log_time_s, session, self, effects)
                 try:
                     value = declared.call(machine, commit, *operation[2:])
-                except (MemoryError, RecursionError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - user code; its exception is the result
-                    failures.append((len(values), *_failure(declared, operation, error)))
+                except BaseException as error:
+                    if not users_code.is_result(error):
+                        raise self._stopped(error, operation[1], index) from error
+                    failures.append((len(values), *self._failure(declared, operation, error)))
                     del effects[before:]
                 if len(effects) > before:
                     self._keep_timers(effects, before)
             values.append(value)
             index += 1
+        users_code.running = None
         return values, failures
 
     def answer_queries(self, message: AnswerQueries, sender: NodeAddress) -> Results:
         """Answer queries in a row; nothing changes."""
         values: list[Any] = []
         failures: list[Failure] = []
+        users_code = self._users_code
+        users_code.enter()
+        users_code.running = (self, message, values)
         for operation in message.operations:  # type: ignore[attr-defined]
             declared = self._operations.get(operation[1])
             value: Any = None
             if declared is None or declared.kind != "query":
-                failures.append((len(values), *_unknown(operation, "query")))
+                refused = _unknown(operation, "query")
+                failures.append((len(values), int(Branch.QUERY_FAILED), *refused))
             else:
                 try:
                     value = declared.call(self.machine, *operation[2:])
-                except (MemoryError, RecursionError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - user code; its exception is the result
-                    failures.append((len(values), *_failure(declared, operation, error)))
+                except BaseException as error:
+                    if not users_code.is_answer(error):
+                        raise self._stopped(error, operation[1]) from error
+                    _, kind, text = self._failure(declared, operation, error)
+                    failures.append((len(values), int(Branch.QUERY_FAILED), kind, text))
             values.append(value)
+        users_code.running = None
         return values, failures
 
     def fire_timer(self, message: FireTimer, sender: NodeAddress) -> None:
@@ -97,51 +120,63 @@ class Resource(ServerActor):
         timer = self.timers.pop(message.timer, None)
         if timer is None:
             return
-        method = getattr(self.machine, timer.method, None)
-        if method is None:
-            self.logger("copycat.server").warning(
-                "state machine scheduled what is no method of it resource=%d method=%s",
-                self.resource, timer.method,
-            )  # fmt: skip
-            return
-        self._effectful(
-            method, message.index, message.due_us, timer.session, timer.values, message.effects
-        )
+        self._call(message, timer.method, message.due_us, timer.session, timer.values)
 
     def end_session(self, message: EndSession, sender: NodeAddress) -> None:
         """Tell the machine that a session which used it is no more."""
-        self._effectful(
-            self.machine.session_ended,
-            message.index,
-            message.log_time_us,
-            message.session,
-            (message.session,),
-            message.effects,
-        )
+        session = message.session
+        self._call(message, "session_ended", message.log_time_us, session, (session,))
 
-    def _effectful(
+    def _call(
         self,
-        method: Callable[..., None],
-        index: int,
+        message: FireTimer | EndSession,
+        method: str,
         log_time_us: int,
-        session: int,
+        session: SessionId,
         values: tuple[Any, ...],
-        effects: Any,
     ) -> None:
+        """Have the machine do what no operation asks for, and so nobody is answered."""
+        effects: list[Any] = message.effects  # type: ignore[assignment]
         before = len(effects)
-        commit = Commit(index, log_time_us / 1_000_000, session, self, effects)
+        commit = Commit(message.index, log_time_us / 1_000_000, session, self, effects)
+        users_code = self._users_code
+        users_code.enter()
+        users_code.running = (self, message, values)
         try:
-            method(commit, *values)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception as error:  # noqa: BLE001 - user code; the same on every server
+            getattr(self.machine, method)(commit, *values)
+        except BaseException as error:
+            if not users_code.is_result(error):
+                raise self._stopped(error, method, message.index) from error
             self.logger("copycat.server").warning(
-                "state machine failed resource=%d method=%s error=%r",
-                self.resource, method.__name__, error,
+                "state machine failed, and what it published and scheduled is dropped"
+                " resource=%d type=%s method=%s index=%d error=%s reason=%s",
+                self.resource, self.kind, method, message.index, kind_of(error), reason_of(error),
             )  # fmt: skip
             del effects[before:]
         else:
             self._keep_timers(effects, before)
+        users_code.running = None
+
+    def _stopped(self, error: BaseException, method: str, index: int | None = None) -> Exception:
+        what = f"method {method!r:.60} of resource {self.resource}, a {self.kind},"
+        if index is not None:
+            what += f" at index {index} of the log"
+        return self._users_code.stopped(error, what)
+
+    def _failure(
+        self, declared: Operation, operation: list[Any], error: BaseException
+    ) -> tuple[int, str, str]:
+        """What a command ended by: a branch, a kind and a text, of which the last is no state."""
+        if isinstance(error, TypeError) and not declared.fits(operation[2:]):
+            text = f"{declared.name} does not take these arguments"
+            return int(Branch.REJECTED), "WrongArguments", text
+        branch = Branch.FAILED
+        if isinstance(error, Rejected) or (
+            # The built-in machines check their arguments before they change anything.
+            type(error) in _CHECKS and type(self.machine).__module__.startswith(_BUILT_IN)
+        ):
+            branch = Branch.REJECTED
+        return int(branch), kind_of(error), reason_of(error)
 
     def _keep_timers(self, effects: list[Any], start: int) -> None:
         for effect in effects[start:]:
@@ -151,23 +186,6 @@ class Resource(ServerActor):
                 self.timers.pop(effect.timer, None)
             else:
                 assert type(effect) is Publication, "a commit has three kinds of effects"
-
-
-def _failure(declared: Operation, operation: list[Any], error: Exception) -> tuple[str, str]:
-    if isinstance(error, TypeError) and not declared.fits(operation[2:]):
-        return "WrongArguments", f"{declared.name} does not take these arguments"
-    return type(error).__name__, _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    """What an exception of user code says, as far as that can be had and can travel."""
-    try:
-        text = str(error)[:REASON_CHARACTERS_MAX]
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:  # noqa: BLE001 - user code; the same on every server
-        text = ""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _unknown(operation: list[Any], kind: str) -> tuple[str, str]:

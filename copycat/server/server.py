@@ -50,6 +50,7 @@ from copycat.server.steps import (
     TermSeen,
     Tick,
 )
+from copycat.server.users_code import PYTHON, UsersCode
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
 from copycat.types import Index, Term
@@ -78,7 +79,8 @@ class Server(ServerActor):
         self.server = self
         self.options = options
         self.now_s = self.environment.clock.monotonic_s
-        self.offers = options.catalog.offers()
+        self.offers = (*options.catalog.offers(), PYTHON)
+        self.users_code = UsersCode(options.recursion)
         self.ballot = Ballot(disk)
         self.log = Log(disk, segment_bytes=options.segment_bytes)
         self.outbox = Outbox(self.ballot, self.log)
@@ -102,8 +104,9 @@ class Server(ServerActor):
         self._applies_after_sync = False
         self._planned_s = float("inf")  # the earliest wake-up that is under way
         self.applier = self.spawn(
-            Applier, self.address, self.log, options.catalog, self.progress, self.attachments
-        )
+            Applier, self.address, self.log, options.catalog, self.progress, self.attachments,
+            self.users_code,
+        )  # fmt: skip
         self.reads = self.spawn(Reads, self)
         self.role_title = Inactive.title
         self.role = self.spawn(Inactive, self)
@@ -332,6 +335,9 @@ class Server(ServerActor):
         elif self.membership.peer_connected(peer, message):
             peer.links[message.endpoint, message.incarnation] = None
             peer.offers = message.offers
+            self.users_code.see_offers(
+                each.offers for each in self.peers.values() if each.offers is not None
+            )
             self.step(self.role, PeerLinked(peer.name))
 
     def node_disconnected(self, message: NodeDisconnected, sender: NodeAddress) -> None:

@@ -44,7 +44,8 @@ class Session(ServerActor):
         self.client = client
         self.sequence = 0  # of the last command that was applied
         self.resources: dict[ResourceId, None] = {}  # used by it, in the order of first use
-        self._answers: dict[int, tuple[int, int, bytes]] = {}  # by first sequence, in order
+        # By first sequence, in order: last sequence, index, results and what they count.
+        self._answers: dict[int, tuple[int, int, bytes, int]] = {}
         self._answers_bytes = 0
         self._events: deque[Events] = deque()
         self._events_bytes = 0
@@ -64,12 +65,13 @@ class Session(ServerActor):
             message.last_sequence,
             message.base_index,
             message.results,
+            message.counted_bytes,
         )
-        self._answers_bytes += len(message.results)
+        self._answers_bytes += message.counted_bytes
         while self._answers_bytes > ANSWERS_BYTES_MAX:
             # Of a client that does not acknowledge.
-            _, _, results = self._answers.pop(next(iter(self._answers)))
-            self._answers_bytes -= len(results)
+            *_, counted_bytes = self._answers.pop(next(iter(self._answers)))
+            self._answers_bytes -= counted_bytes
         for resource in message.resources:
             self.resources[resource] = None
 
@@ -81,11 +83,11 @@ class Session(ServerActor):
         answers = self._answers
         while answers:
             first = next(iter(answers))
-            last, _, results = answers[first]
+            last, _, _, counted_bytes = answers[first]
             if last > response_sequence:
                 break
             del answers[first]
-            self._answers_bytes -= len(results)
+            self._answers_bytes -= counted_bytes
         events = self._events
         while events and events[0].event_index <= event_index:
             self._events_bytes -= events.popleft().size_bytes

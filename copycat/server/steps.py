@@ -191,6 +191,7 @@ class CommandsAnswered:
     last_sequence: int
     base_index: int
     results: bytes
+    counted_bytes: int  # what they count, whatever the texts of failures
     resources: tuple[int, ...]  # that the batch was for
     response_sequence: int  # as in Acknowledged
     event_index: int

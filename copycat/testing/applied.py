@@ -24,6 +24,7 @@ from copycat.testing.replicated_state import (
     difference,
     part_of,
     parts_of,
+    state_of_results,
 )
 from copycat.testing.violation import InvariantViolated, Story
 from copycat.types import Index, ResourceId, SessionId, Term
@@ -189,7 +190,7 @@ class Applied:
         index = message.base_index
         following.answered += last - first + 1
         before = following.sequences.get(session, 0)
-        answer = (last, index, message.results)
+        answer = (last, index, state_of_results(message.results))
         known = self.answers.get((session, first))
         if known is None:
             known = self.answers[session, first] = answer

@@ -33,6 +33,7 @@ from copycat.resources.topic import TopicMachine
 from copycat.server.options import ServerOptions
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
+from copycat.server.users_code import Recursion
 from copycat.storage.errors import DiskFailedError, StorageError
 from copycat.testing.monitors import Monitors
 
@@ -167,7 +168,9 @@ class SimulatedCluster:
 
     def options(self, name: str) -> ServerOptions:
         """What a server is told at its start."""
-        return ServerOptions(name=name, peers=self.peers, **self._options)
+        return ServerOptions(
+            name=name, peers=self.peers, **{"recursion": Recursion.SHARED, **self._options}
+        )
 
     def crash(
         self, *names: str, lose_unsynced: bool = True, silent: bool | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.cell import Cell
+from copycat.actors.codec import decode, encode
 from copycat.actors.message import to_wire
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
@@ -26,6 +27,7 @@ LINE_CHARACTERS_TOLD = 1_000
 # Later versions of the format tell objects that are shared from equal ones.
 _FORMAT_VERSION = 0
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_NO_FAILURES = encode([])
 _LOCAL = ("_myRef", "environment", "address", "step")
 """Fields of an actor that say where it lives."""
 
@@ -66,12 +68,24 @@ def part_of(actor: Session | Resource) -> Part:
         fields = vars(actor).copy()
         for name in _LOCAL:
             del fields[name]
+        fields["_answers"] = {
+            first: (last, index, state_of_results(results), counted_bytes)
+            for first, (last, index, results, counted_bytes) in actor._answers.items()
+        }
         # No message is plain, and there are events in nearly every session.
         fields["_events"] = [to_wire(events) for events in actor._events]
         return _dumped(fields)
     assert type(actor) is Resource, "an Applier steps sessions and resources"
     timers, drawn = actor.timers, actor._timers_drawn
     return _dumped((actor.resource, actor.kind, _fields(actor.machine), timers, drawn))
+
+
+def state_of_results(results: bytes) -> Any:
+    """What servers must agree on in the answers to a batch: all but the texts of failures."""
+    if results.endswith(_NO_FAILURES):
+        return results
+    values, failures = decode(results)
+    return [values, [failure[:-1] for failure in failures]]
 
 
 def text_of(applier: Applier) -> str:

@@ -17,7 +17,7 @@ class DistributedCounter(BlockingHandle[AsyncDistributedCounter]):
         """Add ``n``, which may be negative. Returns the new value.
 
         Raises:
-            OperationFailed: the sum is beyond 64 bits with sign; the value stays.
+            Rejected: the sum is beyond 64 bits with sign; the value stays.
         """
         return self._runner.run(self._handle.increment(n, timeout_s=timeout_s))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from thespian.actors import PoisonMessage
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
@@ -19,6 +20,7 @@ from copycat.actors.message import Plain, message
 from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.actors.simulation import Simulation
+from copycat.actors.system import ActorEndedError
 
 ROOT = Path(__file__).parents[2]
 SERVICE = 1
@@ -204,8 +206,11 @@ def test_a_monitor_that_raises_fails_the_run(simulation: Simulation) -> None:
 class Bomb(Actor):
     fail_stop = True
 
+    def __init__(self, end: BaseException | None = None) -> None:
+        self.reason = end or ZeroDivisionError()
+
     def store(self, message: Store, sender: NodeAddress) -> None:
-        raise ZeroDivisionError
+        raise self.reason
 
 
 def test_a_failing_server_actor_fails_the_run(simulation: Simulation) -> None:
@@ -225,6 +230,57 @@ def test_a_node_may_be_allowed_to_fail(simulation: Simulation) -> None:
     node.tell(node.spawn(Bomb), Store(1, ""))
     simulation.run_for(1)
     assert [type(error) for error in failures] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize(
+    "end", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), StopIteration()]
+)
+def test_whatever_ends_a_fail_stop_actor_stops_its_node_alone(
+    simulation: Simulation, end: BaseException
+) -> None:
+    """It is told as an exception that ends nothing else, with the end itself as its cause."""
+    node, other = simulation.node(Identity("n1")), simulation.node(Identity("n2"))
+    failures: list[BaseException] = []
+    node.on_failure = failures.append
+    node.tell(node.spawn(Bomb, end), Store(1, ""))
+    simulation.run_for(1)
+    assert node.stopped
+    assert not other.stopped
+    assert [type(failure) for failure in failures] == [ActorEndedError]
+    assert failures[0].__cause__ is end
+
+
+def test_an_interrupt_in_an_actor_ends_the_run(simulation: Simulation) -> None:
+    """Who presses Ctrl-C does not want to hear of a failed server."""
+    node = simulation.node(Identity("n1"))
+    node.tell(node.spawn(Bomb, KeyboardInterrupt()), Store(1, ""))
+    with pytest.raises(KeyboardInterrupt):
+        simulation.run_for(1)
+
+
+@pytest.mark.parametrize("end", [asyncio.CancelledError(), GeneratorExit()])
+def test_an_ordinary_actor_that_is_cancelled_returns_the_message(
+    simulation: Simulation, end: BaseException
+) -> None:
+    """As after an exception: its node goes on, and whoever asked is told."""
+
+    class Cancelled(Actor):
+        def store(self, message: Store, sender: NodeAddress) -> None:
+            raise end
+
+    class Asker(Actor):
+        def __init__(self) -> None:
+            self.returned: list[Any] = []
+            self.send(self.spawn(Cancelled), Store(1, ""))
+
+        def poison_message(self, message: PoisonMessage, sender: NodeAddress) -> None:
+            self.returned.append(message.poisonMessage)
+
+    node = simulation.node(Identity("n1"))
+    asker = node.spawn(Asker)
+    simulation.run_for(1)
+    assert node.actor_at(asker.serial).returned == [Store(1, "")]
+    assert not node.stopped
 
 
 def test_waiting_in_vain_is_reported(simulation: Simulation) -> None:

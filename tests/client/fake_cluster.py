@@ -19,6 +19,7 @@ from copycat.protocol.client import (
     SERVER,
     AttachSession,
     AttachSessionReply,
+    Branch,
     CloseSession,
     CommandsReply,
     DetachSession,
@@ -161,7 +162,7 @@ class FakeCluster:
             elif method == "publish":
                 self.publish(session, [resource, "said", arguments])
             else:
-                failures.append([len(values), "UnknownOperation", method])
+                failures.append([len(values), Branch.REJECTED.value, "UnknownOperation", method])
             values.append(value)
         return encode([values, failures])
 

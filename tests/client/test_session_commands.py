@@ -12,9 +12,9 @@ from copycat.errors import (
     InvalidType,
     NoLeader,
     NotApplied,
-    OperationFailed,
     OutcomeUnknown,
     Overloaded,
+    Rejected,
     TooLarge,
 )
 from copycat.protocol.client import (
@@ -217,7 +217,7 @@ def test_what_cannot_be_sent_fails_alone(simulation: Simulation, cluster: FakeCl
     assert [type(result) for result in results[:6]] == [
         int, InvalidType, TooLarge, TooLarge, int, int,
     ]  # fmt: skip
-    assert isinstance(results[-1], OperationFailed)
+    assert isinstance(results[-1], Rejected)
     assert results[4:-1] == list(range(2, 704))
     sizes = [len(batch.operations) for batch in batches(cluster)]
     assert sum(size > 256 * 1024 for size in sizes) == 1

@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from copycat.actors.codec import decode, encode
+from copycat.errors import Rejected
 from copycat.machine import Commit, StateMachine, operations_of
 from copycat.machine.state_machine import Cancellation, Publication, Scheduler, Scheduling
 
@@ -98,7 +99,7 @@ class Driver:
                         ),
                     )
                 )
-            except (ArithmeticError, TypeError, ValueError) as error:
+            except (TypeError, ValueError, Rejected) as error:
                 results.append(error)
         self._deliver()
         if isinstance(results[0], Exception):

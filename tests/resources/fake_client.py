@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from copycat.errors import ClientClosed, OperationFailed, OutcomeUnknown, SessionExpired
+from copycat.errors import ClientClosed, OutcomeUnknown, Rejected, SessionExpired
 from copycat.machine import StateMachine
 from copycat.protocol.client import Consistency
 from driven import RESOURCE, Driver
@@ -167,10 +167,10 @@ class FakeClient:
         failure: Exception | None = None
         try:
             result = operation()
-        except SessionExpired as error:
+        except (Rejected, SessionExpired) as error:
             failure = error
-        except (ArithmeticError, TypeError, ValueError) as error:
-            failure = OperationFailed(type(error).__name__, str(error))
+        except (TypeError, ValueError) as error:
+            failure = Rejected(str(error), kind=type(error).__name__)
         self.cluster.deliver()
         if not future.done():
             if failure is None:

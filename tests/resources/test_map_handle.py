@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from copycat.errors import InvalidArgument, InvalidType, OperationFailed, TooLarge
+from copycat.errors import InvalidArgument, InvalidType, Rejected, TooLarge
 from copycat.resources.counter import AsyncDistributedCounter, CounterMachine
 from copycat.resources.map import AsyncDistributedMap, MapMachine, Versioned
 from copycat.resources.pages import PAGE_BYTES_MAX
@@ -176,7 +176,7 @@ def test_the_counter_counts() -> None:
         assert await hits.increment() == 1
         assert await hits.increment(-3) == -2
         assert await hits.set(2**63 - 1) == -2
-        with pytest.raises(OperationFailed, match="64 bits"):
+        with pytest.raises(Rejected, match="64 bits"):
             await hits.increment()
         assert not await hits.compare_and_set(0, 1)
         assert await hits.compare_and_set(2**63 - 1, 1)

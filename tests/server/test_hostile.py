@@ -452,7 +452,9 @@ def test_answers_that_nobody_acknowledges_are_bounded() -> None:
         session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd").serial)
         results = bytes(1 << 20)
         for sequence in range(1, 101):
-            answered = CommandsAnswered(sequence, sequence, sequence + 1, results, (), 0, 0)
+            answered = CommandsAnswered(
+                sequence, sequence, sequence + 1, results, 1 << 20, (), 0, 0
+            )
             session.commands_answered(answered, node)
         kept = [answer[2] for answer in session._answers.values()]
         assert sum(map(len, kept)) == session._answers_bytes <= ANSWERS_BYTES_MAX

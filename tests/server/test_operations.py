@@ -10,8 +10,16 @@ from copycat import AsyncClient
 from copycat.actors import Actor, Identity, NodeAddress
 from copycat.actors.codec import decode
 from copycat.actors.simulation import Simulation
-from copycat.errors import OperationFailed, OutcomeUnknown, UnknownResourceType, WrongResourceType
-from copycat.protocol.client import SERVER, AttachSession, CommandsReply, SubmitCommands
+from copycat.errors import (
+    AnswerLost,
+    CannotBeMade,
+    OperationFailed,
+    QueryFailed,
+    Rejected,
+    UnknownResourceType,
+    WrongResourceType,
+)
+from copycat.protocol.client import SERVER, AttachSession, Branch, CommandsReply, SubmitCommands
 from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 
@@ -39,25 +47,28 @@ class UnbornHandle(TallyHandle):
     resource_type: ClassVar[str] = "unborn"
 
 
-async def failing(handle: TallyHandle, method: str, *arguments: Any) -> str:
-    with pytest.raises(OperationFailed) as caught:
+async def rejected(handle: TallyHandle, method: str, *arguments: Any) -> str:
+    with pytest.raises(Rejected) as caught:
         await handle.command(method, *arguments)
     return caught.value.kind
 
 
 def test_what_a_machine_cannot_do_is_an_error_and_changes_nothing() -> None:
-    """Unknown methods, wrong arguments and unencodable answers are refused; the next one works."""
+    """Unknown methods and resources and wrong arguments are refused; the next one works."""
 
     async def story() -> None:
         async with AsyncClient(*ENDPOINTS) as client:
             tally = await client.open(TallyHandle, "tally")
-            assert await failing(tally, "no_such_method") == "UnknownOperation"
-            assert await failing(tally, "value") == "UnknownOperation"
-            assert await failing(tally, "add", 1, 2, 3) == "WrongArguments"
-            assert await failing(tally, "answer_with_a_set") == "Unencodable"
+            assert await rejected(tally, "no_such_method") == "UnknownOperation"
+            assert await rejected(tally, "value") == "UnknownOperation"
+            assert await rejected(tally, "add", 1, 2, 3) == "WrongArguments"
             assert await tally.command("add", 5) == 5
-            with pytest.raises(OperationFailed):
+            with pytest.raises(Rejected):
                 await client.submit_command(999_999, "add", 1)
+            with pytest.raises(QueryFailed):
+                await client.submit_query(999_999, "value")
+            with pytest.raises(QueryFailed):
+                await tally.query("add")
             assert await tally.query("value") == 5
 
     with Simulation(3) as simulation:
@@ -75,7 +86,9 @@ def test_a_failed_command_publishes_and_schedules_nothing() -> None:
             async with AsyncClient(*ENDPOINTS) as client:
                 tally = await client.open(TallyHandle, "tally")
                 client.listen(tally.resource_id, lambda event, values, index: heard.append(event))
-                assert await failing(tally, "fail_after_publishing") == "ValueError"
+                with pytest.raises(OperationFailed) as caught:
+                    await tally.command("fail_after_publishing")
+                assert caught.value.kind == "ValueError"
                 await tally.command("later", 0.1)
                 await asyncio.sleep(2)
 
@@ -95,7 +108,7 @@ def test_a_name_has_one_type() -> None:
                 await client.open(OtherHandle, "other")
             with pytest.raises(UnknownResourceType):
                 await client.open(NewerHandle, "newer")
-            with pytest.raises(WrongResourceType, match="cannot be made: ValueError"):
+            with pytest.raises(CannotBeMade, match="cannot be made: ValueError: as planned"):
                 await client.open(UnbornHandle, "unborn")
             with pytest.raises(WrongResourceType):
                 await client.open(NotedHandle, "tally")
@@ -145,9 +158,8 @@ def test_an_operation_nobody_can_decode_stops_no_server() -> None:
 
         simulation.run(story(), timeout_s=30)
         simulation.run_for(1)
-        assert [failure[1] for _, failures in answers for failure in failures] == (
-            ["Undecodable"] * 4
-        )
+        failures = [failure[1:3] for _, failures in answers for failure in failures]
+        assert failures == [[Branch.REJECTED, "Undecodable"]] * 4
         applied = {server.progress.applied_index for server in servers.values()}
         assert len(applied) == 1
 
@@ -184,8 +196,8 @@ def test_answers_that_are_too_large_are_told_and_the_others_arrive() -> None:
             results = await asyncio.gather(
                 *[note.command("write", 1_000_000) for _ in range(8)], return_exceptions=True
             )
-            unknown = [result for result in results if isinstance(result, OutcomeUnknown)]
-            assert 0 < len(unknown) < 8
+            lost = [result for result in results if isinstance(result, AnswerLost)]
+            assert 0 < len(lost) < 8
             read = await asyncio.gather(*[note.query("read") for _ in range(8)])
             assert {len(text) for text in read} == {1_000_000}
             assert await note.query("count") == 8

@@ -1,0 +1,144 @@
+"""UsersCode: how one server calls the code of users, and which of its ends are results.
+
+A state machine may end by anything. What ends it alike on every server and at every replay is the
+operation's result: any exception, ``SystemExit``, ``CancelledError``, ``GeneratorExit``. What may
+strike one server and spare another is never a result, and stops the server: ``MemoryError``,
+``KeyboardInterrupt``, and ``RecursionError`` where nobody knows that all have the same room.
+"""
+
+import sys
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from copycat.errors import MachineError
+
+FRAMES_MAX = 1_000
+"""How deep users' code may call, where the server decides it: like all that decides what a log
+means, it is to be the same on every server."""
+
+PYTHON = f"python/{sys.version_info.major}.{sys.version_info.minor}"
+"""What a server says of itself in its HELLO; the version of a type of resource has no dot."""
+
+_NEVER_RESULTS = (KeyboardInterrupt, MemoryError)
+KIND_CHARACTERS_MAX = 100
+REASON_CHARACTERS_MAX = 500
+
+
+class Recursion(Enum):
+    """Who knows how deep users' code may call on all servers of a cluster, and so what
+    ``RecursionError`` means there."""
+
+    UNKNOWN = "unknown"
+    """Nobody: other code of the process sets the limit and has frames below. It stops the server."""
+    SHARED = "shared"
+    """All servers live in one thread, so it strikes all of them or none. It is a result."""
+    COUNTED = "counted"
+    """The process is one server and nothing else: it counts ``FRAMES_MAX`` from the frame that
+    calls users' code, by the interpreter's limit. It is a result."""
+
+
+class UsersCode:
+    """The calls of one server into the code of users.
+
+    Attributes:
+        minors_differ: whether another server of the cluster runs another minor version of Python,
+            where the same code may need other frames: then ``RecursionError`` is no result.
+        running: the resource, the message that it handles now and what it has answered so far of
+            it; a watchdog looks at it from its thread.
+    """
+
+    def __init__(self, recursion: Recursion) -> None:
+        self.minors_differ = False
+        self.running: tuple[Any, Any, Any] | None = None
+        self._recursion = recursion
+        self._counts = recursion is Recursion.COUNTED
+        self._depth = 0  # of the frame for which the interpreter's limit was set
+
+    def enter(self) -> None:
+        """Give what the caller calls next its frames; to be asked before each row of calls."""
+        if not self._counts:
+            return
+        try:
+            if sys._getframe(self._depth).f_back is None:
+                return  # as deep as the last time
+        except ValueError:
+            pass
+        frame, depth = sys._getframe(), 0
+        while frame.f_back is not None:
+            frame, depth = frame.f_back, depth + 1
+        self._depth = depth
+        # What the interpreter counts besides frames differs, so the room is tried out.
+        sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
+        sys.setrecursionlimit(depth + 3 * FRAMES_MAX - _room())
+
+    def see_offers(self, offers: Iterable[tuple[str, ...]]) -> None:
+        """Note what the other servers say of themselves in their HELLOs."""
+        self.minors_differ = any(PYTHON not in each for each in offers)
+
+    def is_result(self, error: BaseException) -> bool:
+        """Whether every server comes to this end of a command, at every replay."""
+        if _is(error, _NEVER_RESULTS):
+            return False
+        if self._recursion is Recursion.UNKNOWN or self.minors_differ:
+            return not _is(error, (RecursionError,))
+        return True
+
+    def is_answer(self, error: BaseException) -> bool:
+        """Whether a query may end so: nothing depends on it but its caller."""
+        return not _is(error, _NEVER_RESULTS)
+
+    def stopped(self, error: BaseException, what: str) -> MachineError:
+        """The error that stops the server, when ``what`` has come to this end."""
+        said = f"{kind_of(error)}: {reason_of(error)}".removesuffix(": ")
+        if not _is(error, _NEVER_RESULTS):
+            why = (
+                "the servers run different minor versions of Python"
+                if self.minors_differ
+                else "other code of this process has frames and a limit of its own"
+            )
+            said += f" (no result, as {why})"
+        return MachineError(f"{what} ended by {said}")
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of an exception's class, which is state."""
+    return type(error).__name__[:KIND_CHARACTERS_MAX]
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception of users' code says, as far as that can be had and can travel.
+
+    It is no state: between servers, versions of Python and replays it may differ.
+    """
+    try:
+        text = str(error)[:REASON_CHARACTERS_MAX]
+    except _NEVER_RESULTS:
+        raise
+    except BaseException:  # noqa: BLE001 - users' code
+        text = ""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether an exception, or one of its group, is of these kinds."""
+    left = [error]
+    while left:
+        found = left.pop()
+        if isinstance(found, kinds):
+            return True
+        if isinstance(found, BaseExceptionGroup):
+            left += found.exceptions
+    return False
+
+
+def _room() -> int:
+    """How many frames the caller's caller may still call, one in the other."""
+    return _descended(1) + 2
+
+
+def _descended(frames: int) -> int:
+    try:
+        return _descended(frames + 1)
+    except RecursionError:
+        return frames

@@ -1,0 +1,336 @@
+"""However users' code ends, all servers come to the same, or the one that cannot know it stops."""
+
+import asyncio
+import itertools
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from copycat.actors.simulation import Simulation
+from copycat.errors import CannotBeMade, CopycatError, MachineError, OperationFailed, QueryFailed
+from copycat.machine import Catalog, Commit, StateMachine, command, query
+from copycat.server.users_code import FRAMES_MAX, PYTHON, Recursion, UsersCode, reason_of
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.replicated_state import children_of
+from simulated_servers import TallyHandle
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1)
+
+
+def close_generator() -> None:
+    raise GeneratorExit
+
+
+def be_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+class OwnEnd(BaseException):
+    """What users derive from BaseException."""
+
+
+def end_in_own_way() -> None:
+    raise OwnEnd
+
+
+def end_in_a_group() -> None:
+    raise BaseExceptionGroup("several", [SystemExit(1), ValueError("x")])
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError
+
+
+def be_interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def run_out_in_a_group() -> None:
+    raise BaseExceptionGroup("several", [ValueError("x"), BaseExceptionGroup("", [MemoryError()])])
+
+
+ENDS: dict[str, Callable[[], Any]] = {
+    "SystemExit": sys.exit,
+    "CancelledError": be_cancelled,
+    "GeneratorExit": close_generator,
+    "RecursionError": recurse,
+    "OwnEnd": end_in_own_way,
+    "BaseExceptionGroup": end_in_a_group,
+}
+STOPS: dict[str, Callable[[], Any]] = {
+    "MemoryError": run_out_of_memory,
+    "KeyboardInterrupt": be_interrupted,
+    "ExceptionGroup": run_out_in_a_group,
+}
+
+
+class Ender(StateMachine):
+    """Ends in every way that there is, wherever users' code is called."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.last_way = ""
+
+    @command
+    def hello(self, commit: Commit) -> list[str]:
+        return list(self.begun)
+
+    @command
+    def end(self, commit: Commit, way: str) -> Any:
+        self.begun.append(way)
+        commit.publish(commit.session, "ghost")
+        commit.schedule(0.1, self.fire, "never")
+        return {**ENDS, **STOPS}[way]()
+
+    @command
+    def end_later(self, commit: Commit, way: str) -> None:
+        commit.schedule(0.1, self.fire, way)
+
+    @command
+    def end_with_session(self, commit: Commit, way: str) -> None:
+        self.last_way = way
+
+    @query
+    def end_query(self, way: str) -> Any:
+        return {**ENDS, **STOPS}[way]()
+
+    def fire(self, commit: Commit, way: str) -> None:
+        self.begun.append(f"timer {way}")
+        commit.publish(commit.session, "ghost")
+        ENDS[way]()
+
+    def session_ended(self, commit: Commit, session: int) -> None:
+        way, self.last_way = self.last_way, ""
+        if way:
+            self.begun.append(f"session {way}")
+            ENDS[way]()
+
+
+def unborn(way: str) -> type[StateMachine]:
+    class Unborn(StateMachine):
+        def __init__(self) -> None:
+            ENDS[way]()
+
+    return Unborn
+
+
+CATALOG = Catalog({"ender": Ender, **{f"unborn {way}": unborn(way) for way in ENDS}})
+
+
+class EnderHandle(TallyHandle):
+    resource_type: ClassVar[str] = "ender"
+
+
+def cluster_of(simulation: Simulation, **options: Any) -> SimulatedCluster:
+    cluster = SimulatedCluster(simulation, catalog=CATALOG, **options)
+    cluster.start()
+    return cluster
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_however_a_command_ends_it_is_its_result_also_at_every_replay(way: str) -> None:
+    """It is answered, drops its effects, and the servers agree, also when they start again."""
+    with Simulation(31) as simulation:
+        cluster = cluster_of(simulation)
+        heard: list[str] = []
+
+        async def story() -> list[str]:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                client.listen(ender.resource_id, lambda event, values, index: heard.append(event))
+                with pytest.raises(OperationFailed) as caught:
+                    await ender.command("end", way)
+                assert caught.value.kind == way
+                await asyncio.sleep(1)
+                cluster.restart()
+                answer: list[str] = await ender.command("hello")
+                return answer
+
+        assert cluster.run(story(), timeout_s=60) == [way]
+        assert heard == []
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_however_a_query_ends_it_is_its_callers_answer(way: str) -> None:
+    """No server minds."""
+    with Simulation(32) as simulation:
+        cluster = cluster_of(simulation)
+
+        async def story() -> None:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                with pytest.raises(QueryFailed) as caught:
+                    await ender.query("end_query", way)
+                assert caught.value.kind == way
+                assert await ender.command("hello") == []
+            assert len(cluster.running) == 3
+
+        cluster.run(story(), timeout_s=60)
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_however_timers_and_ends_of_sessions_fail_the_servers_go_on(way: str) -> None:
+    """What they had published is dropped, what they had assigned stays, also at a replay."""
+    with Simulation(33) as simulation:
+        cluster = cluster_of(simulation)
+        heard: list[str] = []
+
+        async def story() -> list[str]:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                client.listen(ender.resource_id, lambda event, values, index: heard.append(event))
+                await ender.command("end_later", way)
+                await asyncio.sleep(1)
+                async with cluster.client() as other:
+                    leaving = await other.open(EnderHandle, "e")
+                    await leaving.command("end_with_session", way)
+                cluster.restart()
+                answer: list[str] = await ender.command("hello")
+                return answer
+
+        assert cluster.run(story(), timeout_s=60) == [f"timer {way}", f"session {way}"]
+        assert heard == []
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_however_a_constructor_ends_the_name_stays_free(way: str) -> None:
+    """Who opens is told by what, and the name can be opened as something else."""
+
+    class UnbornHandle(TallyHandle):
+        resource_type: ClassVar[str] = f"unborn {way}"
+
+    with Simulation(34) as simulation:
+        cluster = cluster_of(simulation)
+
+        async def story() -> None:
+            async with cluster.client() as client:
+                with pytest.raises(CannotBeMade, match=way):
+                    await client.open(UnbornHandle, "e")
+                ender = await client.open(EnderHandle, "e")
+                cluster.restart()
+                assert await ender.command("hello") == []
+
+        cluster.run(story(), timeout_s=60)
+
+
+def failures_of(simulation: Simulation, cluster: SimulatedCluster, way: str) -> list[Any]:
+    """What the servers stop by when a command ends so."""
+    failures: list[Any] = []
+    for name in cluster.names:
+        cluster.node(name).on_failure = failures.append
+
+    async def story() -> None:
+        async with cluster.client(timeout_s=2) as client:
+            ender = await client.open(EnderHandle, "e")
+            with pytest.raises(CopycatError):
+                await ender.command("end", way)
+
+    cluster.run(story(), timeout_s=60)
+    return failures
+
+
+@pytest.mark.parametrize("way", STOPS)
+def test_what_may_strike_one_server_alone_stops_it_and_names_the_command(way: str) -> None:
+    """It is no result, so the server neither answers nor applies it."""
+    with Simulation(35) as simulation:
+        failures = failures_of(simulation, cluster_of(simulation, monitored=False), way)
+        assert failures
+        assert {type(failure) for failure in failures} == {MachineError}
+        told = rf"method 'end' of resource \d+, a ender, at index \d+ of the log ended by {way}"
+        assert re.match(told, str(failures[0]))
+
+
+def test_where_the_depth_is_anybodys_recursion_stops_the_server() -> None:
+    """In a process with other frames than the server's, the same call may succeed elsewhere."""
+    with Simulation(36) as simulation:
+        cluster = cluster_of(simulation, monitored=False, recursion=Recursion.UNKNOWN)
+        failures = failures_of(simulation, cluster, "RecursionError")
+        assert {type(failure) for failure in failures} == {MachineError}
+
+
+def test_while_minor_versions_differ_recursion_stops_the_server() -> None:
+    """``repr`` of 600 nested lists fails in Python 3.11 and not in 3.13, also at a replay."""
+    with Simulation(37) as simulation:
+        cluster = cluster_of(simulation, monitored=False)
+        simulation.run_for(2)
+        for name in cluster.names:
+            server = cluster.server(name)
+            assert PYTHON in server.offers
+            assert not server.users_code.minors_differ
+            server.users_code.see_offers([server.offers, ("map/1", "python/3.99")])
+        failures = failures_of(simulation, cluster, "RecursionError")
+        assert "minor versions" in str(failures[0])
+
+
+def test_a_process_of_its_own_counts_frames_from_the_call() -> None:
+    """Whatever is below, users' code may call FRAMES_MAX frames, and not one more."""
+    limit = sys.getrecursionlimit()
+    code = UsersCode(Recursion.COUNTED)
+
+    def descend(frames: int) -> int:
+        return 0 if frames == 1 else descend(frames - 1)
+
+    def room_above(frames_below: int) -> list[bool]:
+        if frames_below:
+            return room_above(frames_below - 1)
+        code.enter()
+        found = []
+        for frames in (FRAMES_MAX, FRAMES_MAX + 1):
+            try:
+                descend(frames)
+                found.append(True)
+            except RecursionError:
+                found.append(False)
+        return found
+
+    try:
+        assert [room_above(below) for below in (0, 7, 300, 3)] == [[True, False]] * 4
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("recursion", [Recursion.UNKNOWN, Recursion.SHARED])
+def test_a_process_that_is_not_the_servers_alone_keeps_its_limit(recursion: Recursion) -> None:
+    """The limit is the whole interpreter's, so it is not the server's to set."""
+    limit = sys.getrecursionlimit()
+    UsersCode(recursion).enter()
+    assert sys.getrecursionlimit() == limit
+
+
+def test_the_text_of_a_failure_is_no_state() -> None:
+    """Servers may word it differently: no digest sees it, and it does not change what is counted."""
+    texts = itertools.cycle(["short", "long" * 100, "middle" * 3])
+    with Simulation(38) as simulation, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("copycat.server.resource.reason_of", lambda _: next(texts))
+        cluster = cluster_of(simulation)  # its monitors compare the state of the servers
+
+        async def story() -> None:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                for _ in range(4):
+                    with pytest.raises(OperationFailed):
+                        await ender.command("end", "OwnEnd")
+                await asyncio.sleep(1)
+                counted = {}
+                for name in cluster.names:
+                    applier = cluster.node(name).actor_at(cluster.server(name).applier.serial)
+                    session = applier._sessions[client.session_id]
+                    counted[name] = children_of(applier)[session].actor._answers_bytes
+                assert len(set(counted.values())) == 1
+
+        cluster.run(story(), timeout_s=60)
+
+
+def test_a_text_that_cannot_be_had_is_empty() -> None:
+    """An exception may fail to say what it is, in whatever way."""
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    assert reason_of(Odd()) == ""
