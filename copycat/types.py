@@ -1,6 +1,6 @@
 """The few types that every floor above the actors shares."""
 
-from typing import NewType
+from typing import Any, NewType
 
 Term = int
 """Counts elections. Starts at 1; 0 means before the first."""
@@ -28,3 +28,20 @@ OPERATION_BYTES_MAX = VALUE_BYTES_MAX + 65_536
 
 OPERATION_VALUES_MAX = 256 * 1024
 """The most values in an operation: each list, dict, key and item counts, a bytes or str once."""
+
+
+class Unencoded:
+    """Stands, as an argument of an operation, for the bytes that encode a value.
+
+    They are made when the operation is sent; so the value must be one that nobody can change.
+
+    Attributes:
+        value: a str or bytes.
+        size_bytes: how long its encoding is, or a little less.
+    """
+
+    __slots__ = ("size_bytes", "value")
+
+    def __init__(self, value: Any, size_bytes: int) -> None:
+        self.value = value
+        self.size_bytes = size_bytes

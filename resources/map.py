@@ -29,7 +29,9 @@ from copycat.resources.values import (
     check_key,
     decode_value,
     encode_value,
+    value_to_send,
 )
+from copycat.types import Unencoded
 
 D = TypeVar("D")
 
@@ -286,10 +288,8 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
     async def put(self, key: K, value: V, *, timeout_s: float | None = None) -> V | None:
         """Set the value of the key. Returns the value it had before, or None."""
         check_key(key)
-        encoded = encode_value(value)
-        return cast(
-            "V | None", _value(await self._command("put", key, encoded, timeout_s=timeout_s))
-        )
+        sent = value_to_send(value)
+        return cast("V | None", _value(await self._command("put", key, sent, timeout_s=timeout_s)))
 
     async def put_many(self, values: Mapping[K, V], *, timeout_s: float | None = None) -> None:
         """Set many values in one command: all or none of them, with one version.
@@ -305,16 +305,18 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
     async def put_if_absent(self, key: K, value: V, *, timeout_s: float | None = None) -> V | None:
         """Set the value of the key unless it has one. Returns the one it has, or None if set."""
         check_key(key)
-        encoded = encode_value(value)
-        found = await self._command("put_if_absent", key, encoded, timeout_s=timeout_s)
+        sent = value_to_send(value)
+        found = await self._command("put_if_absent", key, sent, timeout_s=timeout_s)
         return cast("V | None", _value(found))
 
     async def _set_default(self, key: K, value: V) -> V:
         """The dict's ``setdefault``, which tells a stored None from nothing stored."""
         check_key(key)
-        encoded = encode_value(value)
-        found = await self._command("put_if_absent", key, encoded, timeout_s=None)
-        return cast("V", decode_value(encoded if found is None else found))
+        sent = value_to_send(value)
+        found = await self._command("put_if_absent", key, sent, timeout_s=None)
+        if found is None:
+            return cast("V", sent.value if isinstance(sent, Unencoded) else decode_value(sent))
+        return cast("V", decode_value(found))
 
     async def replace(
         self, key: K, value: V, *, version: int | None = None, timeout_s: float | None = None
@@ -326,8 +328,8 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
         """
         check_key(key)
         _check_version(version)
-        encoded = encode_value(value)
-        replaced = await self._command("replace", key, encoded, version, timeout_s=timeout_s)
+        sent = value_to_send(value)
+        replaced = await self._command("replace", key, sent, version, timeout_s=timeout_s)
         return cast("int | None", replaced)
 
     async def remove(

@@ -11,7 +11,7 @@ from copycat.resources.subscription import (
     AsyncSubscription,
     PublishingMachine,
 )
-from copycat.resources.values import check_encoded, decode_value, encode_value
+from copycat.resources.values import check_encoded, decode_value, value_to_send
 
 M = TypeVar("M")
 
@@ -50,8 +50,8 @@ class AsyncDistributedTopic(AsyncHandle, Generic[M]):
         When this returns the message is in the log and cannot be lost; it need not have
         arrived anywhere.
         """
-        encoded = encode_value(message)
-        return cast("int", await self._command("publish", encoded, timeout_s=timeout_s))
+        sent = value_to_send(message)
+        return cast("int", await self._command("publish", sent, timeout_s=timeout_s))
 
     def subscribe(self, *, buffered_max: int = EVENTS_BUFFERED_MAX) -> AsyncSubscription[M | Gap]:
         """Be told messages: ``async with topic.subscribe() as messages``, then ``async for``.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from copycat.actors.codec import CodecError, decode, encode
 from copycat.errors import InvalidArgument, InvalidType, TooLarge
-from copycat.types import OPERATION_BYTES_MAX, VALUE_BYTES_MAX
+from copycat.types import OPERATION_BYTES_MAX, VALUE_BYTES_MAX, Unencoded
 
 Key = str | bytes | int
 """A key is exactly a str, bytes or int; a bool or a subclass is none."""
@@ -19,6 +19,9 @@ V = TypeVar("V")
 
 KEY_BYTES_MAX = OPERATION_BYTES_MAX - VALUE_BYTES_MAX - 1_024
 """The longest str (in UTF-8) or bytes as a key: a longest value under it is still one operation."""
+
+LATE_BYTES_MIN = 64 * 1024
+HEAD_BYTES = 5  # of an encoded str or bytes of this length
 
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
@@ -91,6 +94,21 @@ def encode_value(value: object) -> bytes:
         raise InvalidType(f"this cannot be stored: {error}") from None
     check_encoded(encoded)
     return encoded
+
+
+def value_to_send(value: object) -> bytes | Unencoded:
+    """What stands for a value in an operation: its bytes, or what they are made of when it is sent.
+
+    A long bytes or ASCII str is encoded late, so that those which wait take no memory of ours.
+
+    Raises:
+        InvalidType, TooLarge: as ``encode_value``.
+    """
+    if type(value) is bytes or (type(value) is str and value.isascii()):
+        size_bytes = len(value) + HEAD_BYTES
+        if LATE_BYTES_MIN < size_bytes <= VALUE_BYTES_MAX:
+            return Unencoded(value, size_bytes)
+    return encode_value(value)
 
 
 def decode_value(encoded: bytes) -> Any:

@@ -1,16 +1,25 @@
 """Batches: operations that travel together, encoded once, each with the call that waits for it.
 
 A batch holds at most ``COMMANDS_PER_BATCH_MAX`` operations and ``OPERATIONS_BYTES_MAX`` bytes; one
-larger operation travels alone. The operations are encoded in the turn they were submitted in, so
-a program may change its arguments afterwards.
+larger operation travels alone. Operations are encoded in the turn they were submitted in, so a
+program may change its arguments afterwards. Large ones that nobody can change, of str and bytes,
+are encoded when they are sent: those that wait take no more memory than their program gave them,
+and a turn never encodes more than goes on its way in it.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from copycat.actors.codec import CodecError, decode, encode, encode_list, holds_more_values
+from copycat.actors.codec import (
+    DEPTH_MAX,
+    CodecError,
+    decode,
+    encode,
+    encode_list,
+    holds_more_values,
+)
 from copycat.client.calls import OperationCall
 from copycat.errors import (
     AnswerLost,
@@ -23,9 +32,13 @@ from copycat.errors import (
     TooLarge,
 )
 from copycat.protocol.client import COMMANDS_PER_BATCH_MAX, OPERATIONS_BYTES_MAX, Branch
-from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX
+from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX, Unencoded
 
 Packed = tuple[list[OperationCall | None], bytes]
+
+LATE_BYTES_MIN = 16 * 1024  # smaller ones are encoded at once
+
+_NUMBERS = frozenset((int, float, bool, type(None)))
 
 
 def _failure(branch: int, kind: str, text: str) -> CopycatError:
@@ -46,18 +59,31 @@ class Batch:
 
     Attributes:
         calls: None stands for a call that has failed while its operation is still under way.
-        operations: the codec's list of ``[resource, method, argument, ...]``.
+            A batch without calls is over; whoever comes across it leaves it out.
+        operations: the codec's list of ``[resource, method, argument, ...]``; empty as long as
+            they are not encoded.
+        size_bytes: of the operations, or about so many.
+        taken_bytes: of the window, while it is on its way.
         deadline_s: not later than the earliest deadline of the calls.
         retry_at_s: when it is sent again if nothing has been heard of it.
         retry_delay_s: how long after this sending that is.
     """
 
-    __slots__ = ("calls", "deadline_s", "operations", "retry_at_s", "retry_delay_s")
+    __slots__ = (
+        "calls",
+        "deadline_s",
+        "operations",
+        "retry_at_s",
+        "retry_delay_s",
+        "size_bytes",
+        "taken_bytes",
+    )
 
-    def __init__(self, calls: list[OperationCall | None], operations: bytes) -> None:
-        self.calls = calls
-        self.operations = operations
-        self.deadline_s = earliest_deadline_s(calls)
+    def __init__(self, packed: Packed, size_bytes: int = 0) -> None:
+        self.calls, self.operations = packed
+        self.size_bytes = size_bytes or len(self.operations)
+        self.taken_bytes = 0
+        self.deadline_s = earliest_deadline_s(self.calls)
         self.retry_at_s = inf
         self.retry_delay_s = 0.0
 
@@ -109,23 +135,96 @@ class Batch:
         self.operations = b""
 
 
+B = TypeVar("B", bound=Batch)
+
+
 def earliest_deadline_s(calls: Sequence[OperationCall | None]) -> float:
     """The first deadline of these calls, or ``inf``."""
     return min([call.deadline_s for call in calls if call is not None], default=inf)
 
 
-def pack(calls: Sequence[OperationCall]) -> list[Packed]:
-    """Encode calls in few batches. A call that cannot be encoded, or is too large, fails here."""
+def weigh(operation: tuple[Any, ...]) -> int:
+    """About how many bytes an operation takes; less than 0 if somebody can change it meanwhile."""
+    size_bytes = 8
+    fixed = True
+    for part in operation:
+        kind = type(part)
+        if kind is str or kind is bytes:
+            size_bytes += len(part)
+        elif kind is Unencoded:
+            size_bytes += part.size_bytes
+        elif kind not in _NUMBERS:
+            fixed = False
+            size_bytes += _weight_within(part, DEPTH_MAX)
+    return size_bytes if fixed else -size_bytes
+
+
+def _weight_within(value: Any, depth_left: int) -> int:
+    """About how many bytes a list or dict takes, or enough to know that it travels alone."""
+    size_bytes = 8
+    kind = type(value)
+    if depth_left == 0 or (kind is not list and kind is not tuple and kind is not dict):
+        return size_bytes
+    for items in (value, value.values()) if kind is dict else (value,):
+        for item in items:
+            kind = type(item)
+            if kind is str or kind is bytes:
+                size_bytes += len(item)
+            elif kind not in _NUMBERS:
+                size_bytes += _weight_within(item, depth_left - 1)
+            if size_bytes > OPERATIONS_BYTES_MAX:
+                return size_bytes
+    return size_bytes
+
+
+def divide(calls: Sequence[OperationCall]) -> Iterator[tuple[Sequence[OperationCall], int]]:
+    """Put calls together that go into one batch.
+
+    Yields:
+        Some calls, and how many bytes they take if they are to be encoded late; 0 if at once.
+    """
+    start = size_bytes = 0
+    fixed = True
+    for at, call in enumerate(calls):
+        weight = weigh(call.operation)
+        larger_bytes = size_bytes + abs(weight)
+        if at > start and (
+            at - start >= COMMANDS_PER_BATCH_MAX or larger_bytes > OPERATIONS_BYTES_MAX
+        ):
+            yield calls[start:at], size_bytes if fixed and size_bytes >= LATE_BYTES_MIN else 0
+            start, larger_bytes, fixed = at, abs(weight), True
+        size_bytes = larger_bytes
+        fixed = fixed and weight > 0
+    if calls:
+        late = fixed and size_bytes >= LATE_BYTES_MIN
+        yield calls[start:] if start else calls, size_bytes if late else 0
+
+
+def _operation(call: OperationCall) -> tuple[Any, ...]:
+    """What is to be encoded of a call."""
+    operation = call.operation
+    for part in operation:
+        if type(part) is Unencoded:
+            return tuple(
+                encode(part.value) if type(part) is Unencoded else part for part in operation
+            )
+    return operation
+
+
+def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
+    """Encode calls in few batches. A call that cannot be encoded, or is too large, fails here.
+
+    Args:
+        calls: of one batch, as far as ``divide`` can know.
+        late: there may be something in them that is ``Unencoded``.
+    """
     packed: list[Packed] = []
-    most = COMMANDS_PER_BATCH_MAX
-    rest = deque((calls,) if 0 < len(calls) <= most else _slices(calls, most))
+    rest = deque((calls,) if calls else ())
     while rest:
         some = rest.popleft()
         try:
-            if len(some) == 1:
-                operations = encode_list(encode(some[0].operation))
-            else:
-                operations = encode([call.operation for call in some])
+            parts = [_operation(call) if late else call.operation for call in some]
+            operations = encode_list(encode(parts[0])) if len(parts) == 1 else encode(parts)
         except CodecError as error:
             if len(some) == 1:
                 some[0].fail(InvalidType(f"an argument cannot be sent: {error}"))
@@ -152,21 +251,20 @@ def pack(calls: Sequence[OperationCall]) -> list[Packed]:
 
 
 def _parts(calls: Sequence[OperationCall], count: int) -> list[Sequence[OperationCall]]:
-    return _slices(calls, max(1, -(-len(calls) // count)))
-
-
-def _slices(calls: Sequence[OperationCall], size: int) -> list[Sequence[OperationCall]]:
+    size = max(1, -(-len(calls) // count))
     return [calls[start : start + size] for start in range(0, len(calls), size)]
 
 
-def without(batch: Batch, places: list[int]) -> Packed:
-    """What remains of a batch without the calls at these places."""
+def leave_out(batch: Batch, places: list[int]) -> None:
+    """Take the calls at these places out of a batch that is not under way."""
     gone = set(places)
-    operations: list[Any] = decode(batch.operations)
-    return (
-        [call for place, call in enumerate(batch.calls) if place not in gone],
-        encode([operation for place, operation in enumerate(operations) if place not in gone]),
-    )
+    batch.calls = [call for place, call in enumerate(batch.calls) if place not in gone]
+    if not batch.calls:
+        batch.clear()
+    elif batch.operations:
+        operations: list[Any] = decode(batch.operations)
+        left = [operation for place, operation in enumerate(operations) if place not in gone]
+        batch.operations = encode(left)
 
 
 def split(batch: Batch) -> tuple[Packed, Packed]:
@@ -179,23 +277,93 @@ def split(batch: Batch) -> tuple[Packed, Packed]:
     )
 
 
-def joined(batches: Sequence[Batch]) -> Packed:
-    """All calls of these batches in one."""
+def encoded(batches: Sequence[Batch]) -> list[Packed]:
+    """All calls of these batches, in one if they fit; without those that cannot be encoded."""
+    if not batches[0].operations:
+        calls = [call for batch in batches for call in batch.calls if call is not None]
+        return pack(calls, late=True)
+    if len(batches) == 1:
+        return [(batches[0].calls, batches[0].operations)]
     operations: list[Any] = []
-    calls: list[OperationCall | None] = []
+    joined: list[OperationCall | None] = []
     for batch in batches:
         operations += decode(batch.operations)
-        calls += batch.calls
-    return calls, encode(operations)
+        joined += batch.calls
+    return [(joined, encode(operations))]
 
 
-def run_that_fits(waiting: Iterable[Batch]) -> int:
-    """How many of the first of these batches go into one; at least one."""
+def run_that_fits(waiting: Iterable[Batch]) -> tuple[int, int]:
+    """How many of the first of these batches go into one, at least one, and in how many bytes."""
     count = size_bytes = batches = 0
+    late = False
     for batch in waiting:
         count += len(batch.calls)
-        size_bytes += len(batch.operations)
-        if batches and (count > COMMANDS_PER_BATCH_MAX or size_bytes > OPERATIONS_BYTES_MAX):
+        larger_bytes = size_bytes + batch.size_bytes
+        if not batches:
+            late = not batch.operations
+        elif (
+            count > COMMANDS_PER_BATCH_MAX
+            or larger_bytes > OPERATIONS_BYTES_MAX
+            or late == bool(batch.operations)  # what was encoded is not to be looked at again
+        ):
             break
+        size_bytes = larger_bytes
         batches += 1
-    return batches
+    return batches, size_bytes
+
+
+class Waiting(Generic[B]):
+    """Batches that are to be sent, in order; those that are over are left out in passing."""
+
+    def __init__(self) -> None:
+        self._batches: deque[B] = deque()
+        self._over = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    def __iter__(self) -> Iterator[B]:
+        return (batch for batch in self._batches if batch.calls)
+
+    @property
+    def first(self) -> B:
+        """The next one, which is not over."""
+        return self._batches[0]
+
+    def append(self, batch: B) -> None:
+        """Let a batch come last."""
+        self._batches.append(batch)
+
+    def prepend(self, batches: Sequence[B]) -> None:
+        """Let these come first, in this order."""
+        self._batches.extendleft(reversed(batches))
+
+    def take(self, count: int) -> list[B]:
+        """Take the first ones out."""
+        taken: list[B] = []
+        while len(taken) < count:
+            batch = self._batches.popleft()
+            if batch.calls:
+                taken.append(batch)
+            else:
+                self._over -= 1
+        self._begin_with_open()
+        return taken
+
+    def one_is_over(self) -> None:
+        """A batch has become over, by its deadline: in time that costs no more than its coming."""
+        self._over += 1
+        if self._over * 2 > len(self._batches):
+            self._batches = deque(self)
+            self._over = 0
+        self._begin_with_open()
+
+    def _begin_with_open(self) -> None:
+        while self._batches and not self._batches[0].calls:
+            self._batches.popleft()
+            self._over -= 1
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._batches.clear()
+        self._over = 0

@@ -13,20 +13,24 @@ A batch also has *ordinals*, which count commands in the order of their submissi
 sequences, are never given anew.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
 from copycat.client.batches import (
     Batch,
     Packed,
+    Waiting,
+    divide,
     earliest_deadline_s,
-    joined,
+    encoded,
+    leave_out,
+    pack,
     run_that_fits,
-    without,
 )
+from copycat.client.calls import CommandCall
 from copycat.client.deadlines import Deadlines
+from copycat.client.window import Room
 from copycat.errors import OutcomeUnknown
 from copycat.protocol.client import CommandsReply, SubmitCommands
 from copycat.types import Index, SessionId
@@ -60,11 +64,10 @@ class CommandBatch(Batch):
         "sent_s",
     )
 
-    def __init__(self, packed: Packed, first_ordinal: int, last_ordinal: int) -> None:
-        self.calls, self.operations = packed
-        self.deadline_s = earliest_deadline_s(self.calls)
-        self.retry_at_s = inf
-        self.retry_delay_s = 0.0
+    def __init__(
+        self, packed: Packed, first_ordinal: int, last_ordinal: int, size_bytes: int = 0
+    ) -> None:
+        super().__init__(packed, size_bytes)
         self.first_ordinal = first_ordinal
         self.last_ordinal = last_ordinal
         self.first_sequence = 0
@@ -95,14 +98,15 @@ class Commands:
         retry_at_s: when to call ``retry``; it may be too early.
     """
 
-    def __init__(self, send: Callable[[Any], None], deadlines: Deadlines) -> None:
+    def __init__(self, send: Callable[[Any], None], deadlines: Deadlines, room: Room) -> None:
         self.last_ordinal = 0
         self.last_sequence = 0
         self.answered_sequence = 0
         self.retry_at_s = inf
         self._send = send
         self._deadlines = deadlines
-        self._unsent: deque[CommandBatch] = deque()
+        self._room = room
+        self._unsent: Waiting[CommandBatch] = Waiting()
         self._in_flight: dict[int, CommandBatch] = {}  # by first sequence, in order
 
     @property
@@ -115,23 +119,38 @@ class Commands:
         """Whether a command is under way or waits to be."""
         return bool(self._in_flight or self._unsent)
 
-    def submit(self, packed: Packed) -> None:
+    def submit(self, calls: Sequence[CommandCall]) -> None:
         """Take commands in; ``send_waiting`` sends them."""
+        for some, late_bytes in divide(calls):
+            if late_bytes:
+                self._append((list(some), b""), late_bytes)
+            else:
+                for packed in pack(some):
+                    self._append(packed)
+
+    def _append(self, packed: Packed, size_bytes: int = 0) -> None:
         first = self.last_ordinal + 1
         self.last_ordinal += len(packed[0])
-        batch = CommandBatch(packed, first, self.last_ordinal)
+        batch = CommandBatch(packed, first, self.last_ordinal, size_bytes)
         self._unsent.append(batch)
         self._deadlines.add(batch)
 
     def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> bool:
-        """Send what waits, as far as the window allows; small batches that had to wait go as one.
+        """Send what waits, as far as the windows allow; small batches that had to wait go as one.
 
         Returns:
             Whether anything was sent, and with it this index of events.
         """
         unsent, sequence = self._unsent, self.last_sequence
         while unsent and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
-            batch = unsent.popleft() if len(unsent) == 1 else self._next_run()
+            count, size_bytes = run_that_fits(unsent)
+            if not self._room.take(size_bytes):
+                break
+            batch = self._next_batch(count)
+            if batch is None:
+                self._room.give(size_bytes)
+                continue
+            batch.taken_bytes = size_bytes
             batch.first_sequence = self.last_sequence + 1
             batch.message = SubmitCommands(
                 session,
@@ -147,16 +166,22 @@ class Commands:
             self._send_copy(batch, now_s, RETRY_FIRST_S)
         return self.last_sequence > sequence
 
-    def _next_run(self) -> CommandBatch:
-        count = run_that_fits(self._unsent)
-        parts = [self._unsent.popleft() for _ in range(count)]
-        if count == 1:
-            return parts[0]
-        batch = CommandBatch(joined(parts), parts[0].first_ordinal, parts[-1].last_ordinal)
+    def _next_batch(self, count: int) -> CommandBatch | None:
+        """Make one batch of the first ones; None if nothing in them can be encoded."""
+        parts = self._unsent.take(count)
+        first = parts[0]
+        if count == 1 and first.operations:
+            return first
+        ordinal, last_ordinal = first.first_ordinal, parts[-1].last_ordinal
+        made: list[CommandBatch] = []
+        for packed in encoded(parts):
+            made.append(CommandBatch(packed, ordinal, last_ordinal))
+            ordinal += len(packed[0])
+            self._deadlines.add(made[-1])
         for part in parts:
             part.clear()
-        self._deadlines.add(batch)
-        return batch
+        self._unsent.prepend(made[1:])
+        return made[0] if made else None
 
     def _send_copy(self, batch: CommandBatch, now_s: float, retry_delay_s: float) -> None:
         batch.copies += 1
@@ -177,6 +202,7 @@ class Commands:
         if batch is None or batch.results is not None:
             return None
         batch.results = reply.results
+        self._room.answered(batch)
         in_flight = self._in_flight
         for first in list(in_flight) if next(iter(in_flight)) == reply.first_sequence else ():
             done = in_flight[first]
@@ -227,7 +253,7 @@ class Commands:
 
     def are_numbered_to(self, ordinal: int) -> bool:
         """Whether no command up to this one waits to be sent."""
-        return not self._unsent or self._unsent[0].first_ordinal > ordinal
+        return not self._unsent or self._unsent.first.first_ordinal > ordinal
 
     def sequence_at(self, ordinal: int) -> int:
         """The sequence of the last batch that was submitted up to this command."""
@@ -271,7 +297,7 @@ class Commands:
             )
             batch.calls[place] = None
         if places and not batch.first_sequence:
-            batch = self._without_failed(batch)
+            self._leave_out_failed(batch)
         batch.deadline_s = earliest_deadline_s(batch.calls)
         self._deadlines.add(batch)
         return withdrawn
@@ -287,31 +313,27 @@ class Commands:
         """Take back the sequences of this batch and of all after it."""
         first = batch.first_sequence
         self.last_sequence = first - 1
-        for sequence in [at for at in reversed(self._in_flight) if at >= first]:
-            withdrawn = self._in_flight.pop(sequence)
+        unsent = [self._in_flight.pop(at) for at in list(self._in_flight) if at >= first]
+        for withdrawn in unsent:
+            self._room.give_back(withdrawn)
             withdrawn.first_sequence = 0
             withdrawn.message = None
             withdrawn.retry_at_s = withdrawn.sent_s = inf
-            self._unsent.appendleft(withdrawn)
-        for withdrawn in list(self._unsent):
+        self._unsent.prepend(unsent)
+        for withdrawn in unsent:
             if withdrawn is not batch and not all(withdrawn.calls):
-                self._deadlines.add(self._without_failed(withdrawn))
+                self._leave_out_failed(withdrawn)
 
-    def _without_failed(self, batch: CommandBatch) -> CommandBatch:
-        """Put in the place of an unsent batch what is open of it."""
-        place = self._unsent.index(batch)
-        failed = [place for place, call in enumerate(batch.calls) if call is None]
-        rest = CommandBatch(without(batch, failed), batch.first_ordinal, batch.last_ordinal)
-        batch.clear()
-        if rest.calls:
-            self._unsent[place] = rest
-        else:
-            del self._unsent[place]
-        return rest
+    def _leave_out_failed(self, batch: CommandBatch) -> None:
+        """Let an unsent batch be without the calls that have failed."""
+        leave_out(batch, [place for place, call in enumerate(batch.calls) if call is None])
+        if not batch.calls:
+            self._unsent.one_is_over()
 
     def lose(self, unsent: Failure, sent: Failure) -> None:
         """The session is gone: end all calls, and number the next ones from 1."""
         for batch in self._in_flight.values():
+            self._room.give_back(batch)
             if batch.results is not None:
                 batch.complete(batch.results)
             else:

@@ -1,5 +1,6 @@
 """Deadlines: one heap of everything that must end in time; no timer and no task for each."""
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from math import inf
 from typing import Protocol
@@ -34,14 +35,13 @@ class Deadlines:
         """When to look again; ``inf`` if nothing is watched. There may be nothing due then."""
         return self._heap[0][0] if self._heap else inf
 
-    def due(self, now_s: float) -> list[Dated]:
-        """Take out the open items whose deadline has passed."""
+    def due(self, now_s: float) -> Iterator[Dated]:
+        """Take out the open items whose deadline has passed, one by one as long as they are asked
+        for."""
         heap = self._heap
-        found: list[Dated] = []
         while heap and heap[0][0] <= now_s:
             _, _, item = heappop(heap)
             if item.is_open:
-                found.append(item)
+                yield item
         while heap and not heap[0][2].is_open:
             heappop(heap)
-        return found

@@ -25,8 +25,13 @@ REFUSALS_THAT_LAST: dict[int, Callable[[str], Exception]] = {
 }
 
 
+IN_FLIGHT_MAX = 64
+
+
 class Openings:
     """What is to be opened; it outlives the session that asks for it.
+
+    At most ``IN_FLIGHT_MAX`` are under way at once, in the order of the calls.
 
     Attributes:
         retry_at_s: when to call ``send_waiting`` again.
@@ -37,19 +42,26 @@ class Openings:
         self._send = send
         self._deadlines = deadlines
         self._numbers = 0
-        self._calls: dict[int, OpenCall] = {}
+        self._waiting: dict[int, OpenCall] = {}  # not sent yet
+        self._in_flight: dict[int, OpenCall] = {}
 
     def submit(self, call: OpenCall) -> None:
         """Take a call in; ``send_waiting`` sends it."""
         self._numbers += 1
         call.number = self._numbers
-        self._calls[call.number] = call
+        self._waiting[call.number] = call
         self._deadlines.add(call)
 
     def send_waiting(self, now_s: float, session: SessionId) -> None:
         """Send what was not sent, was refused, or has been unanswered for long."""
+        while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
+            number = next(iter(self._waiting))
+            self._in_flight[number] = self._waiting.pop(number)
+            self.retry_at_s = 0.0
+        if self.retry_at_s > now_s:
+            return
         self.retry_at_s = inf
-        for call in self._calls.values():
+        for call in self._in_flight.values():
             if call.retry_at_s <= now_s:
                 call.copies += 1
                 call.retry_at_s = now_s + RETRY_FIRST_S
@@ -58,8 +70,8 @@ class Openings:
 
     def resend(self) -> None:
         """Let all be sent again: there is a new connection, or a new session."""
-        for call in self._calls.values():
-            call.retry_at_s = 0.0
+        for call in self._in_flight.values():
+            call.retry_at_s = self.retry_at_s = 0.0
 
     def answered(self, reply: OpenResourceReply) -> bool:
         """Complete a call.
@@ -67,7 +79,7 @@ class Openings:
         Returns:
             Whether it was waited for.
         """
-        call = self._calls.pop(reply.request, None)
+        call = self._in_flight.pop(reply.request, None)
         if call is not None:
             call.succeed(reply.resource)
         return call is not None
@@ -78,21 +90,22 @@ class Openings:
         Returns:
             Whether it may.
         """
-        call = self._calls.get(refusal.number)
+        call = self._in_flight.get(refusal.number)
         if call is None:
             return False
         call.copies = max(0, call.copies - 1)
         error = REFUSALS_THAT_LAST.get(refusal.reason)
         if error is None:
-            call.retry_at_s = 0.0
+            call.retry_at_s = self.retry_at_s = 0.0
             return True
-        del self._calls[refusal.number]
+        del self._in_flight[refusal.number]
         call.fail(error(f"{call.name!r} cannot be opened as {call.type!r}: {refusal.text}"))
         return False
 
     def expire(self, call: OpenCall, not_applied: Failure) -> None:
         """Fail a call whose deadline has passed."""
-        del self._calls[call.number]
+        if self._in_flight.pop(call.number, None) is None:
+            del self._waiting[call.number]
         call.fail(
             OutcomeUnknown(f"no answer came in time: {call.name!r} may have been opened")
             if call.copies
@@ -101,5 +114,5 @@ class Openings:
 
     def close(self, not_applied: Failure) -> None:
         """Fail all calls."""
-        for call in list(self._calls.values()):
+        for call in (*self._in_flight.values(), *self._waiting.values()):
             self.expire(call, not_applied)

@@ -4,21 +4,26 @@ Invariants: every attempt has a read number of its own, so an answer that comes 
 a query completes after the commands that were submitted before it.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
 from copycat.client.batches import (
     Batch,
     Packed,
+    Waiting,
+    divide,
     earliest_deadline_s,
-    joined,
+    encoded,
+    pack,
     run_that_fits,
     split,
 )
+from copycat.client.calls import QueryCall
 from copycat.client.commands import RETRY_FIRST_S, RETRY_LAST_S, Commands, Failure
 from copycat.client.deadlines import Deadlines
+from copycat.client.window import Room
 from copycat.errors import TooLarge
 from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
 from copycat.types import Index, SessionId
@@ -37,8 +42,10 @@ class QueryBatch(Batch):
 
     __slots__ = ("after_ordinal", "consistency", "is_part", "results", "sequence")
 
-    def __init__(self, packed: Packed, consistency: Consistency, after_ordinal: int) -> None:
-        super().__init__(*packed)
+    def __init__(
+        self, packed: Packed, consistency: Consistency, after_ordinal: int, size_bytes: int = 0
+    ) -> None:
+        super().__init__(packed, size_bytes)
         self.consistency = consistency
         self.after_ordinal = after_ordinal
         self.sequence = 0
@@ -51,19 +58,23 @@ class Queries:
 
     Attributes:
         retry_at_s: when to call ``retry``; it may be too early.
+        lack_room: whether they wait for room; then it is theirs before any command's.
     """
 
     def __init__(
-        self, send: Callable[[Any], None], deadlines: Deadlines, commands: Commands
+        self, send: Callable[[Any], None], deadlines: Deadlines, commands: Commands, room: Room
     ) -> None:
         self.retry_at_s = inf
+        self.lack_room = False
         self._send = send
         self._deadlines = deadlines
         self._commands = commands
         self._reads = 0  # drawn so far
-        self._waiting: deque[QueryBatch] = deque()
+        self._room = room
+        self._waiting: Waiting[QueryBatch] = Waiting()
         self._in_flight: dict[int, QueryBatch] = {}  # by read number
-        self._held: list[QueryBatch] = []  # answered, but earlier commands are not
+        # Answered, but earlier commands are not: a heap by the last of these.
+        self._held: list[tuple[int, int, QueryBatch]] = []
 
     @property
     def wait(self) -> bool:
@@ -75,19 +86,33 @@ class Queries:
         """Whether a query is under way or waits to be."""
         return bool(self._in_flight or self._waiting)
 
-    def submit(self, packed: Packed, consistency: Consistency, after_ordinal: int) -> None:
+    def submit(
+        self, calls: Sequence[QueryCall], consistency: Consistency, after_ordinal: int
+    ) -> None:
         """Take queries in; ``send_waiting`` sends them."""
-        batch = QueryBatch(packed, consistency, after_ordinal)
-        self._waiting.append(batch)
-        self._deadlines.add(batch)
+        for some, late_bytes in divide(calls):
+            unpacked: Packed = (list(some), b"")
+            for packed in [unpacked] if late_bytes else pack(some):
+                batch = QueryBatch(packed, consistency, after_ordinal, late_bytes)
+                self._waiting.append(batch)
+                self._deadlines.add(batch)
 
     def send_waiting(self, now_s: float, session: SessionId, index: Index) -> None:
-        """Send what waits, as far as the window and the commands before it allow."""
+        """Send what waits, as far as the windows and the commands before it allow."""
         waiting = self._waiting
+        self.lack_room = False
         while waiting and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
-            if not self._commands.are_numbered_to(waiting[0].after_ordinal):
+            if not self._commands.are_numbered_to(waiting.first.after_ordinal):
                 break
-            batch = waiting.popleft() if len(waiting) == 1 else self._next_run()
+            count, size_bytes = run_that_fits(self._alike())
+            if not self._room.take(size_bytes):
+                self.lack_room = True
+                break
+            batch = self._next_batch(count)
+            if batch is None:
+                self._room.give(size_bytes)
+                continue
+            batch.taken_bytes = size_bytes
             batch.sequence = self._commands.sequence_at(batch.after_ordinal)
             batch.retry_delay_s = min(batch.retry_delay_s * 2 or RETRY_FIRST_S, RETRY_LAST_S)
             batch.retry_at_s = now_s + batch.retry_delay_s
@@ -106,29 +131,34 @@ class Queries:
                 )
             )
 
-    def _next_run(self) -> QueryBatch:
-        first = self._waiting[0]
-        if first.is_part:
-            return self._waiting.popleft()
-        alike = []
-        for batch in self._waiting:
-            if batch.is_part:
-                break
-            if batch.consistency != first.consistency:
-                break
+    def _alike(self) -> Iterator[QueryBatch]:
+        """The first that waits, and those after it which may go with it."""
+        first = self._waiting.first
+        yield first
+        for batch in self._waiting if not first.is_part else ():
+            if batch is first:
+                continue
+            if batch.is_part or batch.consistency != first.consistency:
+                return
             if not self._commands.are_numbered_to(batch.after_ordinal):
-                break
-            alike.append(batch)
-        parts = [self._waiting.popleft() for _ in range(run_that_fits(alike))]
-        if len(parts) == 1:
+                return
+            yield batch
+
+    def _next_batch(self, count: int) -> QueryBatch | None:
+        """Make one batch of the first ones; None if nothing in them can be encoded."""
+        parts = self._waiting.take(count)
+        first = parts[0]
+        if count == 1 and first.operations:
             return first
         # What was refused waits in any order, so the last part need not be the youngest.
         after_ordinal = max(part.after_ordinal for part in parts)
-        batch = QueryBatch(joined(parts), first.consistency, after_ordinal)
+        made = [QueryBatch(each, first.consistency, after_ordinal) for each in encoded(parts)]
         for part in parts:
             part.clear()
-        self._deadlines.add(batch)
-        return batch
+        for batch in made:
+            self._deadlines.add(batch)
+        self._waiting.prepend(made[1:])
+        return made[0] if made else None
 
     # Answers.
 
@@ -141,24 +171,22 @@ class Queries:
         batch = self._in_flight.pop(reply.read, None)
         if batch is None:
             return False
+        self._room.answered(batch)
         if self._commands.are_complete_to(batch.after_ordinal):
             batch.complete(reply.results)
         else:
             batch.results = reply.results
-            self._held.append(batch)
+            heappush(self._held, (batch.after_ordinal, reply.read, batch))
         return True
 
     def release(self) -> None:
         """Complete what has waited for commands that are complete now."""
-        if not self._held:
-            return
-        held, self._held = self._held, []
-        for batch in held:
-            assert batch.results is not None, "a held batch has its answer"
-            if self._commands.are_complete_to(batch.after_ordinal):
+        held = self._held
+        while held and self._commands.are_complete_to(held[0][0]):
+            _, _, batch = heappop(held)
+            if batch.calls:
+                assert batch.results is not None, "a held batch has its answer"
                 batch.complete(batch.results)
-            else:
-                self._held.append(batch)
 
     def refused(self, read: int) -> bool:
         """Let a refused read wait for its next attempt.
@@ -170,22 +198,31 @@ class Queries:
         if batch is None:
             return False
         batch.retry_delay_s = 0.0
-        self._waiting.appendleft(batch)
+        self._wait_again([batch])
         return True
+
+    def _wait_again(self, batches: list[QueryBatch]) -> None:
+        """Let the next attempt at these come first, in this order."""
+        for batch in batches:
+            self._room.give_back(batch)
+        self._waiting.prepend(batches)
 
     def answer_too_large(self, read: int, text: str) -> None:
         """Ask for the answers in two halves, or give up if there is only one."""
         batch = self._in_flight.pop(read, None)
         if batch is None:
             return
+        self._room.give_back(batch)
         if len(batch.calls) == 1:
             batch.fail(lambda: TooLarge(text))
             return
-        for packed in reversed(split(batch)):
-            half = QueryBatch(packed, batch.consistency, batch.after_ordinal)
+        halves = [
+            QueryBatch(packed, batch.consistency, batch.after_ordinal) for packed in split(batch)
+        ]
+        for half in halves:
             half.is_part = True
-            self._waiting.appendleft(half)
             self._deadlines.add(half)
+        self._waiting.prepend(halves)
         batch.clear()
 
     # Sending again.
@@ -197,16 +234,15 @@ class Queries:
             for read, batch in self._in_flight.items()
             if batch.sequence > beyond_sequence
         }
-        for read in reversed(again):
+        for read, batch in again.items():
             del self._in_flight[read]
-            again[read].retry_delay_s = 0.0
-            self._waiting.appendleft(again[read])
+            batch.retry_delay_s = 0.0
+        self._wait_again(list(again.values()))
 
     def retry(self, now_s: float) -> None:
         """Give up the attempts that have been unanswered for long."""
         overdue = [read for read, batch in self._in_flight.items() if batch.retry_at_s <= now_s]
-        for read in reversed(overdue):
-            self._waiting.appendleft(self._in_flight.pop(read))
+        self._wait_again([self._in_flight.pop(read) for read in overdue])
         self.retry_at_s = min([batch.retry_at_s for batch in self._in_flight.values()], default=inf)
 
     # Failures.
@@ -222,20 +258,29 @@ class Queries:
             batch.deadline_s = earliest_deadline_s(batch.calls)
             self._deadlines.add(batch)
             return
-        self._waiting = deque(other for other in self._waiting if other is not batch)
-        self._held = [other for other in self._held if other is not batch]
-        self._in_flight = {
-            read: other for read, other in self._in_flight.items() if other is not batch
-        }
         batch.clear()
+        if batch.results is None and not self._give_up(batch):
+            self._waiting.one_is_over()
+
+    def _give_up(self, batch: QueryBatch) -> bool:
+        """End the present attempt at a batch, if there is one."""
+        for read, other in self._in_flight.items():
+            if other is batch:
+                del self._in_flight[read]
+                self._room.give_back(batch)
+                return True
+        return False
 
     def lose(self, error: Failure) -> None:
         """The session is gone: end all calls."""
+        for batch in self._in_flight.values():
+            self._room.give_back(batch)
         for batch in (*self._in_flight.values(), *self._waiting):
             batch.fail(error)
-        for batch in self._held:
-            assert batch.results is not None, "a held batch has its answer"
-            batch.complete(batch.results)
+        for _, _, batch in self._held:
+            if batch.calls:
+                assert batch.results is not None, "a held batch has its answer"
+                batch.complete(batch.results)
         self._in_flight.clear()
         self._waiting.clear()
         self._held.clear()

@@ -15,6 +15,7 @@ from copycat.actors.environment import (
     NodeUnreachable,
 )
 from copycat.client.options import SessionOptions
+from copycat.client.window import Window
 
 DIAL_NEXT_AFTER_S = 0.25  # an endpoint that says nothing for so long does not hold up the next
 OTHER_CLUSTER = "it is a server of another cluster than those reached before"
@@ -31,12 +32,14 @@ class SharedLinks:
     Attributes:
         up: the servers that are connected, by name, with the endpoint that was dialled.
         failures: why an endpoint is not connected, in one line.
+        window: for what all sessions send.
     """
 
     def __init__(self, identity: Identity | None = None) -> None:
         """``identity``: how the node has introduced itself; None for one that others use, too."""
         self.up: dict[str, str] = {}
         self.failures: dict[str, str] = {}
+        self.window = Window()
         self._wishes: dict[str, int] = {}
         self._identity = identity
 

@@ -17,9 +17,9 @@ from thespian.actors import ActorExitRequest, WakeupMessage
 
 from copycat.actors.actor import Actor
 from copycat.actors.address import NodeAddress
+from copycat.actors.budget import Budget
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.client.attachment import Attachment
-from copycat.client.batches import pack
 from copycat.client.calls import (
     Close,
     ConnectCall,
@@ -40,6 +40,7 @@ from copycat.client.options import SessionOptions
 from copycat.client.patience import Patience
 from copycat.client.queries import Queries, QueryBatch
 from copycat.client.servers import Servers, SharedLinks
+from copycat.client.window import Proceed, Room
 from copycat.protocol.client import (
     AttachSession,
     AttachSessionReply,
@@ -82,13 +83,16 @@ class ClientSession(Actor):
         self._options = options
         self._inbox = inbox
         self._nonce = self.environment.random.randbytes(NONCE_BYTES)
-        self._deadlines = Deadlines()
-        self._commands = Commands(self._transmit, self._deadlines)
-        self._queries = Queries(self._transmit, self._deadlines, self._commands)
-        self._openings = Openings(self._transmit, self._deadlines)
-        self._connects: list[ConnectCall] = []
         links = self.environment.links
-        self._servers = Servers(options, shared or SharedLinks(), links)
+        shared = shared or SharedLinks()
+        self._window = shared.window
+        room = Room(self._window, self.address)
+        self._deadlines = Deadlines()
+        self._commands = Commands(self._transmit, self._deadlines, room)
+        self._queries = Queries(self._transmit, self._deadlines, self._commands, room)
+        self._openings = Openings(self._transmit, self._deadlines)
+        self._connects: dict[ConnectCall, None] = {}
+        self._servers = Servers(options, shared, links)
         self._patience = Patience(self.environment.random)
         self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
         self._opening_s = inf  # when the session was asked for first
@@ -109,6 +113,10 @@ class ClientSession(Actor):
 
     # What the client says.
 
+    def proceed(self, message: Proceed, sender: NodeAddress) -> None:
+        """It is this session's turn to send what found no room."""
+        self._go_on(self._now_s())
+
     def flush(self, message: Flush, sender: NodeAddress) -> None:
         """Take the calls of one turn of the loop: commands go as one batch, queries likewise."""
         calls = self._inbox.take()
@@ -117,17 +125,16 @@ class ClientSession(Actor):
                 call.fail(closed())
             return
         before, turn = self._commands.last_ordinal, Turn(calls)
-        for packed in pack(turn.commands):
-            self._commands.submit(packed)
+        if turn.commands:
+            self._commands.submit(turn.commands)
         for alike, commands_before in turn.queries.values():
             after = min(before + commands_before, self._commands.last_ordinal)
-            for packed in pack(alike):
-                self._queries.submit(packed, alike[0].consistency, after)
+            self._queries.submit(alike, alike[0].consistency, after)
         for opening in turn.openings:
             self._openings.submit(opening)
         for connect in turn.connects:
             self._deadlines.add(connect)
-            self._connects.append(connect)
+            self._connects[connect] = None
         self._end_connects()
         self._go_on(self._now_s())
 
@@ -149,6 +156,7 @@ class ClientSession(Actor):
     def _end(self) -> None:
         """Let go of everything; nothing is handled after this."""
         self._close_by_s = inf
+        self._let_next_proceed(self._window.leave(self.address))
         self._servers.close()
         self._contact.change("closed")
         self._inbox.session_closed()
@@ -381,6 +389,8 @@ class ClientSession(Actor):
         """
         ready = self._attachment.connection is not None and self._resend_at_s == inf
         if ready and not self._closing:
+            if self._queries.lack_room:
+                self._queries.send_waiting(now_s, self.session, self._index)
             if self._commands.wait and self._commands.send_waiting(
                 now_s, self.session, self._events.index
             ):
@@ -388,8 +398,17 @@ class ClientSession(Actor):
             if self._queries.wait:
                 self._queries.send_waiting(now_s, self.session, self._index)
             self._openings.send_waiting(now_s, self.session)
+        if (session := self._window.next) is not None:
+            self._let_next_proceed(session)
         if self._wake_s > now_s + BUSY_WAKE_S or self._deadlines.next_s < self._wake_s:
             self._plan(now_s)
+
+    def _let_next_proceed(self, session: NodeAddress | None) -> None:
+        """Tell the session whose turn it is. A turn of this one that it did not take is over."""
+        if session == self.address:
+            session = self._window.leave(self.address)
+        if session is not None:
+            self.send(session, Proceed())
 
     # Time.
 
@@ -462,11 +481,11 @@ class ClientSession(Actor):
 
     def _expire(self, now_s: float) -> None:
         """End the calls whose deadline has passed."""
-        due = self._deadlines.due(now_s)
-        if not due:
+        if self._deadlines.next_s > now_s:
             return
+        budget = Budget(self.environment.clock)
         not_applied = self._attachment.why_not_applied()
-        for item in due:
+        for item in self._deadlines.due(now_s):
             if isinstance(item, CommandBatch):
                 if self._commands.expire(item, now_s, not_applied):
                     self._queries.redraw(self._commands.last_sequence)
@@ -476,5 +495,7 @@ class ClientSession(Actor):
                 self._openings.expire(item, not_applied)
             elif isinstance(item, ConnectCall):
                 item.fail(not_applied())
-                self._connects.remove(item)
+                del self._connects[item]
+            if budget.spent:
+                break  # the rest is due at once
         self._queries.release()

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from copycat.actors import NodeAddress
 from copycat.actors.simulation import Simulation
-from copycat.client.batches import pack
 from copycat.client.calls import CommandCall, QueryCall
 from copycat.client.commands import Commands
 from copycat.client.deadlines import Deadlines
 from copycat.client.queries import Queries
+from copycat.client.window import Room, Window
 from copycat.errors import Overloaded
 from copycat.protocol.client import (
     Consistency,
@@ -121,18 +122,17 @@ def test_a_query_does_not_wait_for_a_withdrawn_command(
 def test_joined_queries_see_all_that_each_of_them_would() -> None:
     """Queries that were refused in another order than sent still follow their commands."""
     sent: list[Any] = []
-    commands = Commands(sent.append, Deadlines())
-    queries = Queries(sent.append, Deadlines(), commands)
+    room = Room(Window(), NodeAddress("c", 1, 1))
+    commands = Commands(sent.append, Deadlines(), room)
+    queries = Queries(sent.append, Deadlines(), commands, room)
 
     def call() -> QueryCall:
         return QueryCall((1, "items"), inf, Future(), Consistency.LINEARIZABLE)
 
     for _ in range(2):
-        for packed in pack([CommandCall((1, "append", 0), inf, Future())]):
-            commands.submit(packed)
+        commands.submit([CommandCall((1, "append", 0), inf, Future())])
         commands.send_waiting(0.0, 5, 5)
-        for packed in pack([call()]):
-            queries.submit(packed, Consistency.LINEARIZABLE, commands.last_ordinal)
+        queries.submit([call()], Consistency.LINEARIZABLE, commands.last_ordinal)
         queries.send_waiting(0.0, 5, 5)
     assert queries.refused(1)
     assert queries.refused(2)

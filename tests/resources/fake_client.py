@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from copycat.actors.codec import encode
 from copycat.errors import ClientClosed, OutcomeUnknown, Rejected, SessionExpired
 from copycat.machine import StateMachine
 from copycat.protocol.client import Consistency
+from copycat.types import Unencoded
 from driven import RESOURCE, Driver
 
 T = TypeVar("T")
@@ -66,6 +68,7 @@ class FakeClient:
         self, resource: int, method: str, *arguments: Any, timeout_s: float | None = None
     ) -> asyncio.Future[Any]:
         assert resource == RESOURCE
+        arguments = tuple(encode(a.value) if isinstance(a, Unencoded) else a for a in arguments)
         self.submitted.append((method, list(arguments), timeout_s))
         session = self.session_id
 

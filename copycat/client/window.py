@@ -1,0 +1,116 @@
+"""Window: how much all sessions of one node together have sent that is not answered yet.
+
+They share a link, so they share its room: a keep-alive goes behind at most what the window holds,
+and neither side ever has to buffer more. What finds no room waits in its session, which is told
+when it is its turn; sessions take turns, each with one request.
+"""
+
+from typing import TYPE_CHECKING
+
+from copycat.actors.address import NodeAddress
+from copycat.actors.message import message
+
+if TYPE_CHECKING:
+    from copycat.client.batches import Batch
+
+BYTES_MAX = 2 << 20
+BYTES_MIN = 64 << 10  # a narrower window would only cost round trips
+SESSION_BYTES_MAX = 1 << 20
+
+
+@message(92)
+class Proceed:
+    """There is room in the window for the session that has waited longest."""
+
+
+class Window:
+    """What is on its way from one node, and who waits for room.
+
+    One request always finds room when nothing is on its way, however large it is. When a server
+    has refused something as too much, the window gets narrower; with every answer it gets wider.
+    """
+
+    def __init__(self) -> None:
+        self._limit_bytes = BYTES_MAX
+        self._taken_bytes = 0
+        self._waiting: dict[NodeAddress, int] = {}  # bytes of the next request; longest first
+
+    def take(self, session: NodeAddress, size_bytes: int) -> bool:
+        """Take room for a request, which ``give`` gives back; without room the session waits.
+
+        Returns:
+            Whether the request may be sent.
+        """
+        waiting = self._waiting
+        if waiting or self._taken_bytes + size_bytes > self._limit_bytes:
+            is_first = next(iter(waiting), session) == session
+            if not (is_first and self._has_room(size_bytes)):
+                waiting[session] = size_bytes
+                return False
+            waiting.pop(session, None)
+        self._taken_bytes += size_bytes
+        return True
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self._taken_bytes or self._taken_bytes + size_bytes <= self._limit_bytes
+
+    def give(self, size_bytes: int) -> None:
+        """A request was answered or given up."""
+        self._taken_bytes -= size_bytes
+        assert self._taken_bytes >= 0, "no more is given back than was taken"
+
+    def leave(self, session: NodeAddress) -> NodeAddress | None:
+        """A session waits no more; who is next, then?"""
+        self._waiting.pop(session, None)
+        return self.next
+
+    @property
+    def next(self) -> NodeAddress | None:
+        """The session that has waited longest, if there is room for what it waits with."""
+        for session, size_bytes in self._waiting.items():
+            return session if self._has_room(size_bytes) else None
+        return None
+
+    def narrow(self) -> None:
+        """A server had no room for what was sent."""
+        self._limit_bytes = max(self._limit_bytes // 2, BYTES_MIN)
+
+    def widen(self, size_bytes: int) -> None:
+        """So much was answered."""
+        if self._limit_bytes < BYTES_MAX:
+            self._limit_bytes = min(self._limit_bytes + size_bytes, BYTES_MAX)
+
+
+class Room:
+    """What one session takes of the window; with nothing under way it may take any request."""
+
+    def __init__(self, window: Window, session: NodeAddress) -> None:
+        self._window = window
+        self._session = session
+        self._taken_bytes = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Take room for a request; else it may be tried again when something was answered, or when
+        it is this session's turn."""
+        taken_bytes = self._taken_bytes + size_bytes
+        if self._taken_bytes and taken_bytes > SESSION_BYTES_MAX:
+            return False
+        if not self._window.take(self._session, size_bytes):
+            return False
+        self._taken_bytes = taken_bytes
+        return True
+
+    def give(self, size_bytes: int) -> None:
+        """Give some of it back."""
+        self._taken_bytes -= size_bytes
+        self._window.give(size_bytes)
+
+    def give_back(self, batch: "Batch") -> None:
+        """A batch is under way no more."""
+        self.give(batch.taken_bytes)
+        batch.taken_bytes = 0
+
+    def answered(self, batch: "Batch") -> None:
+        """A batch was answered."""
+        self._window.widen(batch.taken_bytes)
+        self.give_back(batch)
