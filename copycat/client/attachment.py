@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from copycat.actors.address import NodeAddress
-from copycat.client.commands import Failure
+from copycat.client.deadlines import Failure
 from copycat.client.patience import Patience
 from copycat.client.servers import Servers
 from copycat.errors import CopycatError, NoLeader, Overloaded, Unreachable

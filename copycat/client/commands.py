@@ -29,7 +29,7 @@ from copycat.client.batches import (
     run_that_fits,
 )
 from copycat.client.calls import CommandCall
-from copycat.client.deadlines import Deadlines
+from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.window import Room
 from copycat.errors import OutcomeUnknown
 from copycat.protocol.client import CommandsReply, SubmitCommands
@@ -38,8 +38,6 @@ from copycat.types import Index, SessionId
 BATCHES_IN_FLIGHT_MAX = 8  # times the largest answer is less than a link buffers
 RETRY_FIRST_S = 1.0  # without a refusal or an answer; the link may have lost either
 RETRY_LAST_S = 5.0
-
-Failure = Callable[[], Exception]
 
 
 class CommandBatch(Batch):
@@ -133,7 +131,7 @@ class Commands:
         self.last_ordinal += len(packed[0])
         batch = CommandBatch(packed, first, self.last_ordinal, size_bytes)
         self._unsent.append(batch)
-        self._deadlines.add(batch)
+        self._deadlines.add(batch, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> bool:
         """Send what waits, as far as the windows allow; small batches that had to wait go as one.
@@ -177,7 +175,7 @@ class Commands:
         for packed in encoded(parts):
             made.append(CommandBatch(packed, ordinal, last_ordinal))
             ordinal += len(packed[0])
-            self._deadlines.add(made[-1])
+            self._deadlines.add(made[-1], self.expire)
         for part in parts:
             part.clear()
         self._unsent.prepend(made[1:])
@@ -274,18 +272,14 @@ class Commands:
 
     # Failures.
 
-    def expire(self, batch: CommandBatch, now_s: float, not_applied: Failure) -> bool:
+    def expire(self, batch: CommandBatch, now_s: float, not_applied: Failure) -> None:
         """End the calls of a batch whose deadline has passed.
 
         They are withdrawn, with ``not_applied``, if that is certain; else they may still happen:
         their batch goes on.
-
-        Returns:
-            Whether sequences were taken back.
         """
         places = batch.expired(now_s)
-        withdrawn = bool(places and batch.first_sequence and self._is_clean_from(batch))
-        if withdrawn:
+        if places and batch.first_sequence and self._is_clean_from(batch):
             self._withdraw_from(batch)
         for place in places:
             call = batch.calls[place]
@@ -299,8 +293,7 @@ class Commands:
         if places and not batch.first_sequence:
             self._leave_out_failed(batch)
         batch.deadline_s = earliest_deadline_s(batch.calls)
-        self._deadlines.add(batch)
-        return withdrawn
+        self._deadlines.add(batch, self.expire)
 
     def _is_clean_from(self, batch: CommandBatch) -> bool:
         return all(

@@ -5,8 +5,8 @@ from math import inf
 from typing import Any
 
 from copycat.client.calls import OpenCall
-from copycat.client.commands import RETRY_FIRST_S, Failure
-from copycat.client.deadlines import Deadlines
+from copycat.client.commands import RETRY_FIRST_S
+from copycat.client.deadlines import Deadlines, Failure
 from copycat.errors import (
     CannotBeMade,
     InvalidArgument,
@@ -50,7 +50,7 @@ class Openings:
         self._numbers += 1
         call.number = self._numbers
         self._waiting[call.number] = call
-        self._deadlines.add(call)
+        self._deadlines.add(call, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId) -> None:
         """Send what was not sent, was refused, or has been unanswered for long."""
@@ -102,7 +102,7 @@ class Openings:
         call.fail(error(f"{call.name!r} cannot be opened as {call.type!r}: {refusal.text}"))
         return False
 
-    def expire(self, call: OpenCall, not_applied: Failure) -> None:
+    def expire(self, call: OpenCall, now_s: float, not_applied: Failure) -> None:
         """Fail a call whose deadline has passed."""
         if self._in_flight.pop(call.number, None) is None:
             del self._waiting[call.number]
@@ -115,4 +115,4 @@ class Openings:
     def close(self, not_applied: Failure) -> None:
         """Fail all calls."""
         for call in (*self._in_flight.values(), *self._waiting.values()):
-            self.expire(call, not_applied)
+            self.expire(call, inf, not_applied)

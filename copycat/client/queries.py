@@ -21,8 +21,8 @@ from copycat.client.batches import (
     split,
 )
 from copycat.client.calls import QueryCall
-from copycat.client.commands import RETRY_FIRST_S, RETRY_LAST_S, Commands, Failure
-from copycat.client.deadlines import Deadlines
+from copycat.client.commands import RETRY_FIRST_S, RETRY_LAST_S, Commands
+from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.window import Room
 from copycat.errors import TooLarge
 from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
@@ -95,7 +95,7 @@ class Queries:
             for packed in [unpacked] if late_bytes else pack(some):
                 batch = QueryBatch(packed, consistency, after_ordinal, late_bytes)
                 self._waiting.append(batch)
-                self._deadlines.add(batch)
+                self._deadlines.add(batch, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId, index: Index) -> None:
         """Send what waits, as far as the windows and the commands before it allow."""
@@ -156,7 +156,7 @@ class Queries:
         for part in parts:
             part.clear()
         for batch in made:
-            self._deadlines.add(batch)
+            self._deadlines.add(batch, self.expire)
         self._waiting.prepend(made[1:])
         return made[0] if made else None
 
@@ -221,7 +221,7 @@ class Queries:
         ]
         for half in halves:
             half.is_part = True
-            self._deadlines.add(half)
+            self._deadlines.add(half, self.expire)
         self._waiting.prepend(halves)
         batch.clear()
 
@@ -256,7 +256,7 @@ class Queries:
             batch.calls[place] = None
         if batch.is_open:
             batch.deadline_s = earliest_deadline_s(batch.calls)
-            self._deadlines.add(batch)
+            self._deadlines.add(batch, self.expire)
             return
         batch.clear()
         if batch.results is None and not self._give_up(batch):

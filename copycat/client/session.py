@@ -25,20 +25,19 @@ from copycat.client.calls import (
     ConnectCall,
     Flush,
     Inbox,
-    OpenCall,
     Turn,
     closed,
     expired,
     unanswered,
 )
-from copycat.client.commands import CommandBatch, Commands
+from copycat.client.commands import Commands
 from copycat.client.contact import Contact
-from copycat.client.deadlines import Deadlines
+from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.event_order import EventOrder
 from copycat.client.openings import Openings
 from copycat.client.options import SessionOptions
 from copycat.client.patience import Patience
-from copycat.client.queries import Queries, QueryBatch
+from copycat.client.queries import Queries
 from copycat.client.servers import Servers, SharedLinks
 from copycat.client.window import Proceed, Room
 from copycat.protocol.client import (
@@ -133,7 +132,7 @@ class ClientSession(Actor):
         for opening in turn.openings:
             self._openings.submit(opening)
         for connect in turn.connects:
-            self._deadlines.add(connect)
+            self._deadlines.add(connect, self._connect_expired)
             self._connects[connect] = None
         self._end_connects()
         self._go_on(self._now_s())
@@ -161,6 +160,10 @@ class ClientSession(Actor):
         self._contact.change("closed")
         self._inbox.session_closed()
         self.send(self.address, ActorExitRequest())
+
+    def _connect_expired(self, call: ConnectCall, now_s: float, not_applied: Failure) -> None:
+        del self._connects[call]
+        call.fail(not_applied())
 
     def _end_connects(self) -> None:
         if self.session:
@@ -342,6 +345,8 @@ class ClientSession(Actor):
             case Request.KEEP_ALIVE:
                 self._contact.keep_alive_refused(now_s)
                 waits = True
+        if waits and message.reason == Refusal.OVERLOADED:
+            self._window.narrow()
         if message.reason == Refusal.UNKNOWN_SESSION and self.session:
             self._lose(message.text, now_s)
         elif message.reason == Refusal.NOT_ATTACHED:
@@ -483,19 +488,9 @@ class ClientSession(Actor):
         """End the calls whose deadline has passed."""
         if self._deadlines.next_s > now_s:
             return
-        budget = Budget(self.environment.clock)
+        last_sequence = self._commands.last_sequence
         not_applied = self._attachment.why_not_applied()
-        for item in self._deadlines.due(now_s):
-            if isinstance(item, CommandBatch):
-                if self._commands.expire(item, now_s, not_applied):
-                    self._queries.redraw(self._commands.last_sequence)
-            elif isinstance(item, QueryBatch):
-                self._queries.expire(item, now_s, not_applied)
-            elif isinstance(item, OpenCall):
-                self._openings.expire(item, not_applied)
-            elif isinstance(item, ConnectCall):
-                item.fail(not_applied())
-                del self._connects[item]
-            if budget.spent:
-                break  # the rest is due at once
+        self._deadlines.expire(now_s, not_applied, Budget(self.environment.clock))
+        if self._commands.last_sequence < last_sequence:  # some were taken back
+            self._queries.redraw(self._commands.last_sequence)
         self._queries.release()

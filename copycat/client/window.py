@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from copycat.client.batches import Batch
 
 BYTES_MAX = 2 << 20
-BYTES_MIN = 64 << 10  # a narrower window would only cost round trips
 SESSION_BYTES_MAX = 1 << 20
 
 
@@ -73,7 +72,7 @@ class Window:
 
     def narrow(self) -> None:
         """A server had no room for what was sent."""
-        self._limit_bytes = max(self._limit_bytes // 2, BYTES_MIN)
+        self._limit_bytes = self._limit_bytes // 2
 
     def widen(self, size_bytes: int) -> None:
         """So much was answered."""

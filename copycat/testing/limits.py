@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 from copycat.actors import NodeAddress
 from copycat.actors.simulation import Simulation
-from copycat.client import commands, event_order, queries
+from copycat.client import batches, commands, event_order, openings, queries
+from copycat.client import window as client_window
 from copycat.protocol.raft import RequestVote
 from copycat.server import applier, reads, replicator, session, window
 from copycat.server.roles import leader, role
@@ -80,6 +81,10 @@ LIMITS: Mapping[str, Limit] = {
     "cache_bytes": Limit(log.Log.__init__.__kwdefaults__, "cache_bytes", (0, 2_000)),
     "commands_in_flight": Limit(commands, "BATCHES_IN_FLIGHT_MAX", (1, 2)),
     "queries_in_flight": Limit(queries, "BATCHES_IN_FLIGHT_MAX", (1,)),
+    "openings_in_flight": Limit(openings, "IN_FLIGHT_MAX", (1,)),
+    "client_window_bytes": Limit(client_window, "BYTES_MAX", (1, 200)),
+    "session_window_bytes": Limit(client_window, "SESSION_BYTES_MAX", (1, 100)),
+    "late_bytes": Limit(batches, "LATE_BYTES_MIN", (1,)),  # all that nobody can change
     "unacknowledged_messages": Limit(event_order, "MANY_MESSAGES", (1, 3)),
     "next_index": Limit(replicator.Replicator, "_probe_again", (1,)),  # at the lowest, always
     "late_wake_ups_s": Limit(Simulation, "wake_ups_late_s", (0.005, 0.05)),

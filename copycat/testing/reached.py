@@ -17,6 +17,7 @@ from copycat.client.commands import Commands
 from copycat.client.contact import Contact
 from copycat.client.event_order import EventOrder
 from copycat.client.session import ClientSession
+from copycat.client.window import Room
 from copycat.errors import IdentityRefused
 from copycat.protocol.raft import ReadIndex
 from copycat.resources.lock import AsyncLost, LockMachine
@@ -122,6 +123,10 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "commands sent again": Branch(
         Commands, "resend", before=lambda commands, _: commands.are_unanswered
+    ),
+    "requests that found no room": Branch(Room, "take", after=lambda result, *_: not result),
+    "commands encoded late": Branch(
+        Commands, "_next_batch", before=lambda commands, _: not commands._unsent.first.operations
     ),
     "events asked for again": Branch(EventOrder, "asked"),
     "lock handovers": Branch(
