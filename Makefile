@@ -17,6 +17,8 @@
 #                                 fails is kept in tests/corpus; ONLY=log tries one reader
 #   make bench                    Copycat and its peers, measured here; QUICK=1 for a short run
 #   make bench-simulation         simulated events a second, and what the time goes to
+#   make bench-costs             what the functions cost whose time simulated worlds charge, against
+#                                 the table that they charge it by
 #   make clean                    removes what the other targets have made
 
 PYTHON ?= python3
@@ -68,6 +70,9 @@ bench: .venv-bench/ready
 bench-simulation: .venv/ready
 	$(BIN)/python -m bench.simulation
 
+bench-costs: .venv/ready
+	$(BIN)/python -m bench.costs
+
 clean:
 	rm -rf .venv .venv-bench build dist copycat.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -94,4 +99,4 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 $(PYTHON) -m venv $(1)
 endef
 
-.PHONY: demo test check fix museum proof soak chaos bench bench-simulation clean .venv
+.PHONY: demo test check fix museum proof soak chaos bench bench-simulation bench-costs clean .venv

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from copycat.testing.costs import draw_processors
 from copycat.testing.drawing import draw_faults, draw_storm
 from copycat.testing.fault import KINDS, Fault
 from copycat.testing.limits import LIMITS, draw_limits
@@ -46,6 +47,8 @@ class Schedule:
         harm_s: how long faults happen, in virtual seconds from the first leader on.
         faults: what goes wrong, by time.
         limits: which limits of the code are small, see ``limits``.
+        processors: how many times as long as stated work takes on a node, see ``costs``; on others
+            it takes no time.
         clients: who works, of ``CLIENTS``.
         rounds: how many rounds of work each client does at most; None: until the faults end.
         pipeline: how many calls a client that counts makes at once, at most.
@@ -59,6 +62,7 @@ class Schedule:
     harm_s: float
     faults: tuple[Fault, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
+    processors: Mapping[str, float] = field(default_factory=dict)
     clients: tuple[str, ...] = CLIENTS
     rounds: int | None = None
     pipeline: int = PIPELINE
@@ -98,6 +102,7 @@ class Schedule:
             faults=tuple(sorted(drawn, key=lambda fault: fault.at_s)),
             pipeline=random.Random(f"{seed} load").choice(PIPELINES),
             limits=draw_limits(random.Random(f"{seed} limits")),
+            processors=draw_processors(random.Random(f"{seed} processors"), (*names, *CLIENTS)),
             mending=tuple(mending),
             core=chance.randint(majority, max(majority, count - 1)),
             rest=chance.choice(RESTS),
@@ -139,6 +144,7 @@ class Schedule:
             *(self.limits.keys() - LIMITS.keys()),
             *(name for name in self.clients if name not in CLIENTS),
             *(name for name in self.mending if name not in names),
+            *(name for name in self.processors if name not in (*names, *CLIENTS)),
             *(rest for rest in (self.rest,) if rest not in RESTS),
         ]
         if unknown:

@@ -143,6 +143,15 @@ def _fewer_limits(schedule: Schedule) -> Iterator[Schedule]:
         yield replace(schedule, limits=left)
 
 
+def _faster(schedule: Schedule) -> Iterator[Schedule]:
+    """Work takes no time, or on fewer nodes."""
+    if schedule.processors:
+        yield replace(schedule, processors={})
+    for name in schedule.processors:
+        left = {each: scale for each, scale in schedule.processors.items() if each != name}
+        yield replace(schedule, processors=left)
+
+
 def _less_time(schedule: Schedule) -> Iterator[Schedule]:
     last_s = max((fault.at_s for fault in schedule.faults), default=0.0)
     for harm_s in (last_s + QUIET_S, schedule.harm_s / 2):
@@ -168,6 +177,7 @@ def _fewer_servers(schedule: Schedule) -> Iterator[Schedule]:
         servers=SERVERS_MIN,
         mending=tuple(name for name in schedule.mending if name in names),
         core=SERVERS_MIN,
+        processors={name: scale for name, scale in schedule.processors.items() if name not in gone},
         faults=tuple(fault for each in schedule.faults for fault in _without(each, gone)),
     )
 
@@ -206,6 +216,7 @@ _STEPS: tuple[Step, ...] = (
     _fewer_faults,
     _fewer_clients,
     _fewer_limits,
+    _faster,
     _less_time,
     _fewer_rounds,
     _fewer_calls,

@@ -8,12 +8,13 @@ same end, and keep it.
 
 import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
 from copycat.actors.simulation import Simulation
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.costs import charging
 from copycat.testing.faults import FaultDriver
 from copycat.testing.limits import small_limits
 from copycat.testing.reached import Reached
@@ -76,7 +77,8 @@ def run_schedule(schedule: Schedule, *, replay: str = "") -> SeedReport:
         _without_garbage_collector(),
         small_limits(schedule.limits),
         reached.watching(),
-        Simulation(schedule.seed) as simulation,
+        charging() if schedule.processors else nullcontext(),
+        Simulation(schedule.seed, processors=schedule.processors) as simulation,
     ):
         cluster = SimulatedCluster(simulation, servers=schedule.servers)
         monitors = cluster.monitors
