@@ -46,6 +46,7 @@ class CommandBatch(Batch):
     Attributes:
         first_ordinal, last_ordinal: of its commands.
         first_sequence: 0 before it is sent.
+        count: of its commands, when it is sent.
         message: what is sent, and sent again.
         copies: sent, and not refused.
         sent_s: when it was sent first.
@@ -54,6 +55,7 @@ class CommandBatch(Batch):
 
     __slots__ = (
         "copies",
+        "count",
         "first_ordinal",
         "first_sequence",
         "last_ordinal",
@@ -69,6 +71,7 @@ class CommandBatch(Batch):
         self.first_ordinal = first_ordinal
         self.last_ordinal = last_ordinal
         self.first_sequence = 0
+        self.count = 0
         self.message: SubmitCommands | None = None
         self.copies = 0
         self.sent_s = inf
@@ -77,8 +80,13 @@ class CommandBatch(Batch):
     @property
     def last_sequence(self) -> int:
         """The sequence of its last command."""
-        assert self.message is not None, "a batch has sequences when it is sent"
-        return self.first_sequence + self.message.count - 1
+        assert self.first_sequence, "a batch has sequences when it is sent"
+        return self.first_sequence + self.count - 1
+
+    def clear(self) -> None:
+        """Let go of calls and bytes."""
+        super().clear()
+        self.message = self.results = None
 
     @property
     def is_clean(self) -> bool:
@@ -150,10 +158,11 @@ class Commands:
                 continue
             batch.taken_bytes = size_bytes
             batch.first_sequence = self.last_sequence + 1
+            batch.count = len(batch.calls)
             batch.message = SubmitCommands(
                 session,
                 batch.first_sequence,
-                len(batch.calls),
+                batch.count,
                 self.answered_sequence,
                 event_index,
                 batch.operations,

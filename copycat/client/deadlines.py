@@ -1,7 +1,7 @@
 """Deadlines: one heap of everything that must end in time; no timer and no task for each."""
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ class Dated(Protocol):
         ...
 
 
+TIDIED_MIN = 1024
+
 Failure = Callable[[], Exception]
 Expire = Callable[[Any, float, Failure], None]
 """Ends an item whose deadline has passed by now, with this failure if it has changed nothing."""
@@ -30,12 +32,21 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Dated, Expire]] = []
         self._added = 0  # breaks ties, so that equal deadlines pass in the order of their making
+        self._tidied_at = TIDIED_MIN  # how many items there are when it is done next
 
     def add(self, item: Dated, expire: Expire) -> None:
         """Watch an item; a deadline of ``inf`` never passes."""
         if item.deadline_s != inf:
             self._added += 1
             heappush(self._heap, (item.deadline_s, self._added, item, expire))
+            if len(self._heap) > self._tidied_at:
+                self._tidy()
+
+    def _tidy(self) -> None:
+        """Forget what ended before its deadline, at the cost of as many additions."""
+        self._heap = [held for held in self._heap if held[2].is_open]
+        heapify(self._heap)
+        self._tidied_at = max(TIDIED_MIN, 2 * len(self._heap))
 
     @property
     def next_s(self) -> float:
@@ -44,10 +55,9 @@ class Deadlines:
 
     def expire(self, now_s: float, not_applied: Failure, budget: Budget) -> None:
         """End the open items whose deadline has passed, as far as the budget goes."""
-        heap = self._heap
-        while heap and heap[0][0] <= now_s and not budget.spent:
-            _, _, item, expire = heappop(heap)
+        while self._heap and self._heap[0][0] <= now_s and not budget.spent:
+            _, _, item, expire = heappop(self._heap)
             if item.is_open:
                 expire(item, now_s, not_applied)
-        while heap and not heap[0][2].is_open:
-            heappop(heap)
+        while self._heap and not self._heap[0][2].is_open:
+            heappop(self._heap)

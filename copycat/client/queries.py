@@ -52,6 +52,11 @@ class QueryBatch(Batch):
         self.results: bytes | None = None
         self.is_part = False  # of a batch whose answers did not fit; it is not joined again
 
+    def clear(self) -> None:
+        """Let go of calls and bytes."""
+        super().clear()
+        self.results = None
+
 
 class Queries:
     """The queries of one session.
@@ -258,8 +263,9 @@ class Queries:
             batch.deadline_s = earliest_deadline_s(batch.calls)
             self._deadlines.add(batch, self.expire)
             return
+        is_held = batch.results is not None
         batch.clear()
-        if batch.results is None and not self._give_up(batch):
+        if not is_held and not self._give_up(batch):
             self._waiting.one_is_over()
 
     def _give_up(self, batch: QueryBatch) -> bool:

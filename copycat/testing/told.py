@@ -8,7 +8,6 @@ from math import inf
 
 from copycat.actors.codec import decode
 from copycat.client.asynchronous import AsyncClient
-from copycat.client.commands import CommandBatch
 from copycat.client.session import ClientSession
 from copycat.protocol.client import CommandsReply
 from copycat.testing import rules
@@ -40,10 +39,9 @@ class Told:
         _Listening(self, node.name, session)
 
     def check_answer(
-        self, who: str, session: SessionId, answered: int, batch: CommandBatch
+        self, who: str, session: SessionId, answered: int, first: int, results: bytes | None
     ) -> None:
         """A batch was answered, after all commands up to ``answered`` were."""
-        first, results = batch.first_sequence, batch.results
         given = self._applied.answers.get((session, first))
         if first == answered + 1 and given is not None and given[2] == results:
             return
@@ -107,9 +105,17 @@ class _Listening:
 
         def watched_answered(reply: CommandsReply) -> float | None:
             in_flight = commands._in_flight
-            before = list(in_flight.values())
+            before = {first: (batch, batch.results) for first, batch in in_flight.items()}
             sent_s = answered(reply)
-            self._complete([each for each in before if each.first_sequence not in in_flight])
+            self._begin_session()
+            for first, (batch, results) in before.items():
+                if first not in in_flight:
+                    is_this = first == reply.first_sequence
+                    told.check_answer(
+                        who, self._session, self._answered, first,
+                        reply.results if is_this else results,
+                    )  # fmt: skip
+                    self._answered = batch.last_sequence
             return sent_s
 
         def watched_deliver(event: bytes, index: Index) -> None:
@@ -125,9 +131,3 @@ class _Listening:
         if self._session != self._client.session:
             self._session = self._client.session
             self._answered = self._heard = 0
-
-    def _complete(self, batches: list[CommandBatch]) -> None:
-        self._begin_session()
-        for batch in batches:
-            self._told.check_answer(self._who, self._session, self._answered, batch)
-            self._answered = batch.last_sequence

@@ -9,7 +9,8 @@ import pytest
 
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
-from copycat.client.deadlines import Deadlines
+from copycat.client.commands import CommandBatch
+from copycat.client.deadlines import TIDIED_MIN, Deadlines
 from copycat.client.window import BYTES_MAX, SESSION_BYTES_MAX
 from copycat.errors import CopycatError, InvalidType, TooLarge
 from copycat.protocol.client import OpenResource, Refusal
@@ -226,6 +227,32 @@ def test_expiry_costs_each_call_the_same(
     few_s = min(cpu_s(500) for _ in range(2))
     many_s = min(cpu_s(4000) for _ in range(2))
     assert many_s < 20 * few_s, "8 times the calls, and not 64 times the time"
+
+
+def test_what_has_ended_is_forgotten_before_its_deadline(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Answered commands with far deadlines leave neither their bytes behind nor themselves."""
+
+    async def run() -> tuple[int, int]:
+        async with client_of(cluster, timeout_s=1000.0) as client:
+            for _ in range(20):
+                await client.submit_command(1, "append", LARGE)
+            session = client._household.node.actor_at(client._session.serial)  # type: ignore[union-attr]
+            held = [
+                entry[2] for entry in session._deadlines._heap if isinstance(entry[2], CommandBatch)
+            ]
+            held_bytes = sum(
+                len(batch.operations) + len(batch.message.operations if batch.message else b"")
+                for batch in held
+            )
+            for _ in range(5 * TIDIED_MIN):
+                await client.submit_command(2, "append", 1)
+            return held_bytes, len(session._deadlines._heap)
+
+    held_bytes, held = simulation.run(run())
+    assert held_bytes == 0
+    assert held <= TIDIED_MIN
 
 
 def test_calls_expire_as_far_as_the_budget_goes() -> None:
