@@ -12,7 +12,6 @@ servers that apply one log have to agree on what cannot be decoded.
 
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import islice
 from typing import Any
 
 from cbor2 import CBORDecodeError, CBORDecoder, CBOREncodeError, dumps
@@ -30,6 +29,7 @@ _SHORT_LIST_MAX = 23
 _SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_MAX + 1))
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
 _ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
+_BYTES_FIRST, _LISTS_FIRST = _KIND_BYTES << 5, _KIND_LIST << 5  # heads of bytes and str are between
 _FLAT = frozenset((str, bytes, float, bool, type(None)))
 _CONTAINERS = frozenset((list, tuple, dict))
 _KEYS = frozenset((str, bytes, int))
@@ -209,9 +209,31 @@ def holds_more_values(data: bytes, values_max: int) -> bool:
     To be asked before decoding: a value costs up to about 120 bytes of memory, however short it
     is encoded. No more data than ``values_max`` bytes cannot, and costs nothing to ask about.
     """
-    if len(data) <= values_max:
+    end = len(data)
+    if end <= values_max:
         return False
-    return next(islice(_heads(data), values_max, None), None) is not None
+    at, left = 0, values_max
+    while at < end:  # as in _heads, in less time: many a batch of commands is asked about
+        if left == 0:
+            return True
+        left -= 1
+        head = data[at]
+        at += 1
+        if _BYTES_FIRST <= head < _LISTS_FIRST:
+            argument = head & 31
+            if argument <= _ARGUMENT_MAX:
+                at += argument
+                continue
+        elif head & 31 <= _ARGUMENT_MAX:
+            continue
+        else:
+            argument = head & 31
+        if argument > _ARGUMENT_MAX + 4:
+            return False
+        start, at = at, at + (1 << (argument - _ARGUMENT_MAX - 1))
+        if _BYTES_FIRST <= head < _LISTS_FIRST:
+            at += int.from_bytes(data[start:at], "big")
+    return False
 
 
 def _heads(data: bytes) -> Iterator[tuple[int, int]]:

@@ -26,8 +26,10 @@ NAME_CHARACTERS_MAX = 255
 OPERATION_BYTES_MAX = VALUE_BYTES_MAX + 65_536
 """The largest operation, as it is encoded to travel alone: a value, its key, the method's name."""
 
-OPERATION_VALUES_MAX = 256 * 1024
-"""The most values in an operation: each list, dict, key and item counts, a bytes or str once."""
+OPERATION_VALUES_MAX = 4096
+"""The most values in an operation, and in those that one client sends together: each list, dict, key
+and item counts, a bytes or str once. What is atomic cannot be applied in slices, so this bounds how
+long it keeps a server from all else: 1,000 pairs of key and value are well below."""
 
 
 class Unencoded:

@@ -14,27 +14,31 @@ from copycat.machine import Commit, command, query
 from copycat.protocol.client import Consistency
 from copycat.resources.changes import MapEvent, Resync, change
 from copycat.resources.handle import AsyncHandle, Promise
-from copycat.resources.pages import PAGE_BYTES_MAX, PAGE_ITEMS, AsyncPages
+from copycat.resources.pages import PAGE_BYTES_MAX, PAGE_ITEMS, PAGE_ITEMS_MAX, AsyncPages
 from copycat.resources.subscription import (
     EVENTS_BUFFERED_MAX,
     AsyncSubscription,
     PublishingMachine,
 )
 from copycat.resources.values import (
+    KEYS_MAX,
     K,
     Key,
     V,
+    check_count,
     check_encoded,
     check_integer,
     check_key,
     decode_value,
-    encode_value,
+    divided,
+    encoded_pairs,
     value_to_send,
 )
 from copycat.types import Unencoded
 
 D = TypeVar("D")
 
+_PLACES_SEEN_MAX = 10_000  # for one page: most of them may have been removed
 _REMOVED_KEPT_MAX = 64  # so few removed keys are not worth tidying up
 
 
@@ -61,6 +65,7 @@ class MapMachine(PublishingMachine):
     @command
     def put_many(self, commit: Commit, pairs: list[list[Any]]) -> None:
         _check_list(pairs)
+        check_count(pairs, "put_many")
         for pair in pairs:
             if type(pair) is not list or len(pair) != 2:
                 raise InvalidType("put_many takes a list of pairs of key and value")
@@ -123,6 +128,7 @@ class MapMachine(PublishingMachine):
     def get_many(self, keys: list[Key]) -> list[Any]:
         """Returns version and value, or None, for each key; at PAGE_BYTES_MAX it stops."""
         _check_list(keys)
+        check_count(keys, "get_many")
         for key in keys:
             check_key(key)
         found: list[Any] = []
@@ -148,16 +154,19 @@ class MapMachine(PublishingMachine):
     def page(self, after: int, until: int | None, items_max: int, whole: bool) -> list[Any]:
         """Returns where to go on or None, where it all ends, and rows.
 
-        Rows are keys, or lists of key, version and value if ``whole``.
+        Rows are keys, or lists of key, version and value if ``whole``. There are at most
+        ``PAGE_ITEMS_MAX``; fewer, or none, where much has been removed.
         """
         until = self._last_number if until is None else until
         for number in (after, until, items_max):
             check_integer(number, "a number of a page", minimum=0)
         place = bisect_right(self._numbers, after)
         end = bisect_right(self._numbers, until)
+        items_max = min(items_max, PAGE_ITEMS_MAX)
+        seen_end = min(end, place + _PLACES_SEEN_MAX)
         rows: list[Any] = []
         size_bytes = 0
-        while place < end and len(rows) < items_max and size_bytes < PAGE_BYTES_MAX:
+        while place < seen_end and len(rows) < items_max and size_bytes < PAGE_BYTES_MAX:
             key = self._keys[place]
             place += 1
             if key is None:
@@ -265,8 +274,8 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
     ) -> dict[K, V]:
         """The values of those of the keys that are there.
 
-        One query, hence one moment, as long as the values have less than ``PAGE_BYTES_MAX``
-        bytes together; beyond that a query for each so many bytes.
+        One query, hence one moment, for up to ``KEYS_MAX`` keys whose values have less than
+        ``PAGE_BYTES_MAX`` bytes together; beyond that one for each so many keys or bytes.
         """
         wanted = list(keys)
         for key in wanted:
@@ -275,7 +284,7 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
         values: dict[K, V] = {}
         while wanted:
             found = await self._query(
-                "get_many", wanted, consistency=consistency, timeout_s=timeout_s
+                "get_many", wanted[:KEYS_MAX], consistency=consistency, timeout_s=timeout_s
             )
             values.update(
                 (key, decode_value(entry[1]))
@@ -295,12 +304,16 @@ class AsyncDistributedMap(AsyncHandle, Generic[K, V]):
         """Set many values in one command: all or none of them, with one version.
 
         Raises:
-            TooLarge: keys and values have more than ``OPERATION_BYTES_MAX`` bytes together.
+            TooLarge: more than ``KEYS_MAX`` keys, or keys and values of more than
+                ``OPERATION_BYTES_MAX`` bytes together. Nothing was sent: divide them.
         """
-        for key in values:
-            check_key(key)
-        pairs = [[key, encode_value(value)] for key, value in values.items()]
-        await self._command("put_many", pairs, timeout_s=timeout_s)
+        check_count(values, "put_many")
+        await self._command("put_many", encoded_pairs(values), timeout_s=timeout_s)
+
+    async def _update(self, values: Mapping[K, V]) -> None:
+        """The dict's ``update``: as many commands as it takes, one after the other."""
+        for part in divided(encoded_pairs(values)):
+            await self._command("put_many", part, timeout_s=None)
 
     async def put_if_absent(self, key: K, value: V, *, timeout_s: float | None = None) -> V | None:
         """Set the value of the key unless it has one. Returns the one it has, or None if set."""

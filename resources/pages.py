@@ -9,6 +9,7 @@ from copycat.resources.values import check_integer
 T = TypeVar("T")
 
 PAGE_ITEMS = 500
+PAGE_ITEMS_MAX = 1_000
 PAGE_BYTES_MAX = 256 * 1024
 """A page ends with the item that passes this, however few it has."""
 
@@ -18,7 +19,8 @@ class AsyncPages(Generic[T]):
 
     What is inserted after the first page was read does not come. What was there then and has
     not been removed comes exactly once, in the order of insertion, and as it is when its page
-    is read. ``async for`` gives the items; ``page()`` gives whole pages.
+    is read. ``async for`` gives the items; ``page()`` gives whole pages, of ``PAGE_ITEMS_MAX`` items at
+    most.
     """
 
     def __init__(
@@ -47,10 +49,9 @@ class AsyncPages(Generic[T]):
 
     async def page(self) -> list[T]:
         """The next items, at least one; an empty list when there are no more."""
-        if self._after is None:
-            return []
-        self._after, self._until, rows = await self._fetch(
-            self._after, self._until, self._page_items
-        )
-        assert rows or self._after is None, "only the last page may be empty"
+        rows: list[Any] = []
+        while not rows and self._after is not None:
+            self._after, self._until, rows = await self._fetch(
+                self._after, self._until, self._page_items
+            )
         return [self._read(row) for row in rows]

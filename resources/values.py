@@ -5,6 +5,7 @@ because what reaches it may come from any program. Values travel and rest as enc
 handles encode and decode them, and a machine never looks inside.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, TypeVar
 
 from copycat.actors.codec import CodecError, decode, encode
@@ -22,6 +23,11 @@ KEY_BYTES_MAX = OPERATION_BYTES_MAX - VALUE_BYTES_MAX - 1_024
 
 LATE_BYTES_MIN = 64 * 1024
 HEAD_BYTES = 5  # of an encoded str or bytes of this length
+
+KEYS_MAX = 1_000
+"""The most keys of one command or query: what is atomic is not carried out in slices."""
+
+_PAIR_BYTES = 16  # what a pair takes at most besides its key and its value
 
 INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
@@ -51,6 +57,16 @@ def check_key(key: object) -> None:
         raise InvalidType(f"a key is a str, bytes or int, not {type(key).__qualname__}")
     if size_bytes > KEY_BYTES_MAX:
         raise TooLarge(f"a key of {size_bytes} bytes: {KEY_BYTES_MAX} at most")
+
+
+def check_count(keys: Sized, method: str) -> None:
+    """Refuse more keys than one operation takes.
+
+    Raises:
+        TooLarge: they are more than ``KEYS_MAX``.
+    """
+    if len(keys) > KEYS_MAX:
+        raise TooLarge(f"{method} of {len(keys):,} keys: {KEYS_MAX:,} at most at once; divide them")
 
 
 def check_integer(number: object, what: str, *, minimum: int = INTEGER_MIN) -> None:
@@ -109,6 +125,31 @@ def value_to_send(value: object) -> bytes | Unencoded:
         if LATE_BYTES_MIN < size_bytes <= VALUE_BYTES_MAX:
             return Unencoded(value, size_bytes)
     return encode_value(value)
+
+
+def encoded_pairs(values: Mapping[Any, Any]) -> list[list[Any]]:
+    """Keys and encoded values, all of them checked; raises as ``check_key`` and ``encode_value``."""
+    for key in values:
+        check_key(key)
+    return [[key, encode_value(value)] for key, value in values.items()]
+
+
+def divided(pairs: Iterable[list[Any]]) -> Iterator[list[list[Any]]]:
+    """Pairs of key and encoded value in as few parts, in order, as operations take."""
+    part: list[list[Any]] = []
+    left_bytes = OPERATION_BYTES_MAX // 2
+    for pair in pairs:
+        key, value = pair
+        size_bytes = _PAIR_BYTES + len(value)
+        if type(key) is not int:
+            size_bytes += len(key) if type(key) is bytes else len(key.encode())
+        if part and (len(part) == KEYS_MAX or size_bytes > left_bytes):
+            yield part
+            part, left_bytes = [], OPERATION_BYTES_MAX // 2
+        part.append(pair)
+        left_bytes -= size_bytes
+    if part:
+        yield part
 
 
 def decode_value(encoded: bytes) -> Any:

@@ -1,7 +1,7 @@
 """Batches: operations that travel together, encoded once, each with the call that waits for it.
 
-A batch holds at most ``COMMANDS_PER_BATCH_MAX`` operations and ``OPERATIONS_BYTES_MAX`` bytes; one
-larger operation travels alone. Operations are encoded in the turn they were submitted in, so a
+A batch holds at most ``COMMANDS_PER_BATCH_MAX`` operations, ``OPERATIONS_BYTES_MAX`` bytes and
+``OPERATION_VALUES_MAX`` values; one operation of more bytes travels alone. Operations are encoded in the turn they were submitted in, so a
 program may change its arguments afterwards. Large ones that nobody can change, of str and bytes,
 are encoded when they are sent: those that wait take no more memory than their program gave them,
 and a turn never encodes more than goes on its way in it.
@@ -9,6 +9,7 @@ and a turn never encodes more than goes on its way in it.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +19,6 @@ from copycat.actors.codec import (
     decode,
     encode,
     encode_list,
-    holds_more_values,
 )
 from copycat.client.calls import OperationCall
 from copycat.errors import (
@@ -34,7 +34,10 @@ from copycat.errors import (
 from copycat.protocol.client import COMMANDS_PER_BATCH_MAX, OPERATIONS_BYTES_MAX, Branch
 from copycat.types import OPERATION_BYTES_MAX, OPERATION_VALUES_MAX, Unencoded
 
-Packed = tuple[list[OperationCall | None], bytes]
+Packed = tuple[list[OperationCall | None], bytes, int]
+"""Calls, their operations, encoded or not yet, and how many values these hold."""
+
+_CONTAINERS = frozenset((list, tuple, dict))
 
 LATE_BYTES_MIN = 16 * 1024  # smaller ones are encoded at once
 
@@ -63,6 +66,7 @@ class Batch:
         operations: the codec's list of ``[resource, method, argument, ...]``; empty as long as
             they are not encoded.
         size_bytes: of the operations, or about so many.
+        values: how many the operations hold, or more.
         taken_bytes: of the window, while it is on its way.
         deadline_s: not later than the earliest deadline of the calls.
         retry_at_s: when it is sent again if nothing has been heard of it.
@@ -77,10 +81,11 @@ class Batch:
         "retry_delay_s",
         "size_bytes",
         "taken_bytes",
+        "values",
     )
 
     def __init__(self, packed: Packed, size_bytes: int = 0) -> None:
-        self.calls, self.operations = packed
+        self.calls, self.operations, self.values = packed
         self.size_bytes = size_bytes or len(self.operations)
         self.taken_bytes = 0
         self.deadline_s = earliest_deadline_s(self.calls)
@@ -231,23 +236,43 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
             else:
                 rest.extendleft(reversed(_parts(some, 2)))
             continue
-        size_bytes = len(operations)
-        if size_bytes <= OPERATIONS_BYTES_MAX:
-            packed.append((list(some), operations))
+        size_bytes, values = len(operations), _values(parts)
+        if size_bytes <= OPERATIONS_BYTES_MAX and values <= OPERATION_VALUES_MAX:
+            packed.append((list(some), operations, values))
         elif len(some) > 1:
             # A few more parts than the size asks for: the operations are not equally large.
-            rest.extendleft(
-                reversed(_parts(some, 2 + size_bytes * 9 // (OPERATIONS_BYTES_MAX * 8)))
-            )
+            excess = max(size_bytes / OPERATIONS_BYTES_MAX, values / OPERATION_VALUES_MAX)
+            rest.extendleft(reversed(_parts(some, 2 + int(excess * 9 / 8))))
         elif size_bytes > OPERATION_BYTES_MAX:
             some[0].fail(
-                TooLarge(f"an operation of {size_bytes} bytes; {OPERATION_BYTES_MAX} at most")
+                TooLarge(f"an operation of {size_bytes:,} bytes; {OPERATION_BYTES_MAX:,} at most")
             )
-        elif holds_more_values(operations, OPERATION_VALUES_MAX):
-            some[0].fail(TooLarge(f"an operation of more than {OPERATION_VALUES_MAX} values"))
+        elif values > OPERATION_VALUES_MAX:
+            text = f"an operation of {values:,} values; {OPERATION_VALUES_MAX:,} at most: divide it"
+            some[0].fail(TooLarge(text))
         else:
-            packed.append((list(some), operations))
+            packed.append((list(some), operations, values))
     return packed
+
+
+def unpacked(calls: Sequence[OperationCall]) -> Packed:
+    """Calls that are to be encoded when they are sent."""
+    return list(calls), b"", _values([call.operation for call in calls])
+
+
+def _values(operations: Sequence[Sequence[Any]]) -> int:
+    """How many values these operations hold, as a server counts them; they can be encoded."""
+    count = 1 + len(operations) + sum(map(len, operations))
+    if not _CONTAINERS.isdisjoint(map(type, chain.from_iterable(operations))):
+        left = [item for item in chain.from_iterable(operations) if type(item) in _CONTAINERS]
+        while left:
+            container = left.pop()
+            if type(container) is dict:
+                count += len(container)
+                container = container.values()
+            count += len(container)
+            left += [item for item in container if type(item) in _CONTAINERS]
+    return count
 
 
 def _parts(calls: Sequence[OperationCall], count: int) -> list[Sequence[OperationCall]]:
@@ -272,8 +297,8 @@ def split(batch: Batch) -> tuple[Packed, Packed]:
     middle = len(batch.calls) // 2
     operations: list[Any] = decode(batch.operations)
     return (
-        (batch.calls[:middle], encode(operations[:middle])),
-        (batch.calls[middle:], encode(operations[middle:])),
+        (batch.calls[:middle], encode(operations[:middle]), _values(operations[:middle])),
+        (batch.calls[middle:], encode(operations[middle:]), _values(operations[middle:])),
     )
 
 
@@ -283,27 +308,29 @@ def encoded(batches: Sequence[Batch]) -> list[Packed]:
         calls = [call for batch in batches for call in batch.calls if call is not None]
         return pack(calls, late=True)
     if len(batches) == 1:
-        return [(batches[0].calls, batches[0].operations)]
+        return [(batches[0].calls, batches[0].operations, batches[0].values)]
     operations: list[Any] = []
     joined: list[OperationCall | None] = []
     for batch in batches:
         operations += decode(batch.operations)
         joined += batch.calls
-    return [(joined, encode(operations))]
+    return [(joined, encode(operations), _values(operations))]
 
 
 def run_that_fits(waiting: Iterable[Batch]) -> tuple[int, int]:
     """How many of the first of these batches go into one, at least one, and in how many bytes."""
-    count = size_bytes = batches = 0
+    count = size_bytes = values = batches = 0
     late = False
     for batch in waiting:
         count += len(batch.calls)
+        values += batch.values
         larger_bytes = size_bytes + batch.size_bytes
         if not batches:
             late = not batch.operations
         elif (
             count > COMMANDS_PER_BATCH_MAX
             or larger_bytes > OPERATIONS_BYTES_MAX
+            or values > OPERATION_VALUES_MAX
             or late == bool(batch.operations)  # what was encoded is not to be looked at again
         ):
             break

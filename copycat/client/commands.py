@@ -27,6 +27,7 @@ from copycat.client.batches import (
     leave_out,
     pack,
     run_that_fits,
+    unpacked,
 )
 from copycat.client.calls import CommandCall
 from copycat.client.deadlines import Deadlines, Failure
@@ -129,7 +130,7 @@ class Commands:
         """Take commands in; ``send_waiting`` sends them."""
         for some, late_bytes in divide(calls):
             if late_bytes:
-                self._append((list(some), b""), late_bytes)
+                self._append(unpacked(some), late_bytes)
             else:
                 for packed in pack(some):
                     self._append(packed)

@@ -19,6 +19,7 @@ from copycat.client.batches import (
     pack,
     run_that_fits,
     split,
+    unpacked,
 )
 from copycat.client.calls import QueryCall
 from copycat.client.commands import RETRY_FIRST_S, RETRY_LAST_S, Commands
@@ -96,8 +97,7 @@ class Queries:
     ) -> None:
         """Take queries in; ``send_waiting`` sends them."""
         for some, late_bytes in divide(calls):
-            unpacked: Packed = (list(some), b"")
-            for packed in [unpacked] if late_bytes else pack(some):
+            for packed in [unpacked(some)] if late_bytes else pack(some):
                 batch = QueryBatch(packed, consistency, after_ordinal, late_bytes)
                 self._waiting.append(batch)
                 self._deadlines.add(batch, self.expire)

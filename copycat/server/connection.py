@@ -11,6 +11,7 @@ from copycat.actors.codec import encode, holds_more_values
 from copycat.protocol.client import (
     COMMANDS_PER_BATCH_MAX,
     OPERATIONS_BYTES_MAX,
+    SPARE_VALUES,
     AttachSession,
     CloseSession,
     Consistency,
@@ -62,6 +63,11 @@ _REQUEST_OF = {
     BatchKind.COMMANDS: Request.COMMANDS,
     BatchKind.OPEN_RESOURCE: Request.OPEN_RESOURCE,
 }
+
+
+def _holds_too_many_values(message: SubmitCommands | SubmitQueries) -> bool:
+    values_max = OPERATION_VALUES_MAX + SPARE_VALUES * message.count
+    return holds_more_values(message.operations, values_max)
 
 
 class Connection(ServerActor):
@@ -149,9 +155,11 @@ class Connection(ServerActor):
             not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
             or first < 1
             or size > (OPERATION_BYTES_MAX if message.count == 1 else OPERATIONS_BYTES_MAX)
-            or holds_more_values(message.operations, OPERATION_VALUES_MAX)
+            or _holds_too_many_values(message)
         ):
-            text = f"{message.count} commands in {size:,} bytes are not a batch, or too many values"
+            text = (
+                f"{message.count} commands in {size:,} bytes are no batch, or have too many values"
+            )
             self._refuse(sender, session, Request.COMMANDS, first, Refusal.TOO_LARGE, text)
             return
         if first <= self.server.progress.sequences.get(session, 0):
@@ -177,9 +185,11 @@ class Connection(ServerActor):
         if (
             not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
             or size > OPERATION_BYTES_MAX
-            or holds_more_values(message.operations, OPERATION_VALUES_MAX)
+            or _holds_too_many_values(message)
         ):
-            text = f"{message.count} queries in {size:,} bytes are not a batch, or too many values"
+            text = (
+                f"{message.count} queries in {size:,} bytes are no batch, or have too many values"
+            )
             self._refuse(sender, session, Request.QUERIES, read, Refusal.TOO_LARGE, text)
         elif message.consistency == Consistency.SEQUENTIAL:
             self.send(

@@ -110,10 +110,14 @@ class Dictionary(BlockingHandle[AsyncDistributedMap[K, V]], MutableMapping[K, V]
     def update(  # type: ignore[override]  # one command, so one shape of arguments after another
         self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V
     ) -> None:
-        """Set many values in one command; see ``put_many``."""
+        """Set many values, however many: in commands of up to ``KEYS_MAX`` keys, one after the other.
+
+        Up to so many keys, of half a mebibyte with their values, it is one command. Beyond that it is not
+        atomic: others may read or write in between, and after an error the first ones are set, and
+        perhaps more. ``put_many`` sets all or none.
+        """
         values: dict[Any, V] = {**dict(other), **more}
-        if values:
-            self._runner.run(self._handle.put_many(values))
+        self._runner.run(self._handle._update(values))
 
     def clear(self, *, timeout_s: float | None = None) -> None:
         """Remove all keys in one command."""

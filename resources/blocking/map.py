@@ -50,8 +50,8 @@ class DistributedMap(Dictionary[K, V]):
     ) -> dict[K, V]:
         """The values of those of the keys that are there.
 
-        One query, hence one moment, as long as the values have less than ``PAGE_BYTES_MAX``
-        bytes together; beyond that a query for each so many bytes.
+        One query, hence one moment, for up to ``KEYS_MAX`` keys whose values have less than
+        ``PAGE_BYTES_MAX`` bytes together; beyond that one for each so many keys or bytes.
         """
         return self._runner.run(
             self._handle.get_many(keys, consistency=consistency, timeout_s=timeout_s)
@@ -65,7 +65,8 @@ class DistributedMap(Dictionary[K, V]):
         """Set many values in one command: all or none of them, with one version.
 
         Raises:
-            TooLarge: keys and values have more than ``OPERATION_BYTES_MAX`` bytes together.
+            TooLarge: more than ``KEYS_MAX`` keys, or keys and values of more than
+                ``OPERATION_BYTES_MAX`` bytes together. Nothing was sent: divide them.
         """
         return self._runner.run(self._handle.put_many(values, timeout_s=timeout_s))
 

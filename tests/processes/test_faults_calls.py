@@ -60,6 +60,16 @@ def test_the_largest_value_is_taken_and_a_larger_one_refused(client: Client) -> 
     assert list(files) == ["a"]
 
 
+def test_put_many_of_too_many_keys_is_refused(client: Client) -> None:
+    """It is atomic, so it is bounded; an update is divided, and takes any number."""
+    entries = client.open(DistributedMap, "many")
+    with pytest.raises(TooLarge):
+        entries.put_many({number: number for number in range(1_001)})
+    assert len(entries) == 0
+    entries.update({number: number for number in range(2_500)})
+    assert len(entries) == 2_500
+
+
 @pytest.mark.parametrize(
     ("key", "value", "error"),
     [

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from copycat.actors.codec import encode
 from copycat.errors import InvalidArgument, InvalidType, Rejected, TooLarge
 from copycat.resources.counter import AsyncDistributedCounter, CounterMachine
 from copycat.resources.map import AsyncDistributedMap, MapMachine, Versioned
 from copycat.resources.pages import PAGE_BYTES_MAX
-from copycat.resources.values import KEY_BYTES_MAX
-from copycat.types import VALUE_BYTES_MAX
+from copycat.resources.values import KEY_BYTES_MAX, KEYS_MAX
+from copycat.types import OPERATION_BYTES_MAX, VALUE_BYTES_MAX
 from driven import RESOURCE
 from fake_client import FakeClient, FakeCluster, run
 
@@ -112,6 +113,59 @@ def test_many_values_are_got_in_as_few_queries_as_fit() -> None:
             await users.put(key, bytes(PAGE_BYTES_MAX))
         client.submitted.clear()
         assert len(await users.get_many("abc")) == 3
+        assert len(client.submitted) == 3
+
+    run(main())
+
+
+def test_put_many_sets_all_or_none_and_says_how_many_it_takes() -> None:
+    """What is atomic is bounded, as it keeps every server from all else while it is applied."""
+
+    async def main() -> None:
+        client, users = a_map()
+        await users.put_many(dict.fromkeys(range(KEYS_MAX), 0))
+        client.submitted.clear()
+        with pytest.raises(TooLarge, match="put_many of 1,001 keys: 1,000 at most"):
+            await users.put_many(dict.fromkeys(range(KEYS_MAX + 1), 1))
+        assert not client.submitted
+        assert set((await users.to_dict()).values()) == {0}
+
+    run(main())
+
+
+def test_an_update_takes_as_many_commands_as_it_needs() -> None:
+    """Of at most 1,000 keys and of no more bytes than an operation may have, in order."""
+
+    async def main() -> None:
+        client, users = a_map()
+        values: dict[Any, Any] = {number: number for number in range(2 * KEYS_MAX + 1)}
+        values |= {"largest": bytes(VALUE_BYTES_MAX - 8), b"x" * KEY_BYTES_MAX: 1, "é": 2}
+        values |= {f"large {number}": bytes(300_000) for number in range(5)}
+        await users._update(values)
+        parts = [arguments[0] for method, arguments, _ in client.submitted if method == "put_many"]
+        assert max(map(len, parts)) == KEYS_MAX
+        assert max(len(encode([7, "put_many", part])) for part in parts) <= OPERATION_BYTES_MAX
+        assert len(parts) < 12
+        assert await users.to_dict() == values
+        client.submitted.clear()
+        await users._update({})
+        assert not client.submitted
+
+    run(main())
+
+
+def test_many_keys_are_asked_for_in_parts() -> None:
+    """A query takes no more than 1,000 keys, and a page no more items, whatever is asked for."""
+
+    async def main() -> None:
+        client, users = a_map()
+        values = {number: number for number in range(2 * KEYS_MAX + 1)}
+        await users._update(values)
+        client.submitted.clear()
+        assert await users.get_many(values) == values
+        assert len(client.submitted) == 3
+        client.submitted.clear()
+        assert [key async for key in users.keys(page_items=40_000)] == list(values)
         assert len(client.submitted) == 3
 
     run(main())

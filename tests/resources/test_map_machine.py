@@ -157,6 +157,25 @@ def test_many_removals_leave_no_trace() -> None:
     assert read(driver, 3, whole=False) == list(range(990, 1_000))
 
 
+def test_a_page_of_what_is_removed_is_bounded_too() -> None:
+    """Few rows are left behind many removed ones: a page may be empty, and the next one goes on."""
+    driver = Driver(MapMachine)
+    machine = driver.machine
+    count = 25_000
+    for first in range(0, count, 1000):
+        driver.command(1, "put_many", [[key, b""] for key in range(first, first + 1000)])
+    replicas: Any = driver.replicas
+    for replica in replicas:  # as if by so many commands, of which each would be compared
+        for key in range(12_000):
+            replica.machine._entries.pop(key)
+            replica.machine._keys[key] = None
+    after, until, rows = driver.query("page", 0, None, 10, False)
+    assert rows == []
+    assert after < machine._last_number == until
+    after, _, rows = driver.query("page", after, until, 10, False)
+    assert rows == list(range(12_000, 12_010))
+
+
 def test_pages_are_bounded_in_bytes() -> None:
     """Few large values make a page, so that an answer always fits into a frame."""
     driver = Driver(MapMachine)

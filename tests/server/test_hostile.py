@@ -14,6 +14,7 @@ from copycat.errors import OperationFailed
 from copycat.machine import Catalog, Commit, StateMachine, command
 from copycat.protocol.client import (
     SERVER,
+    SPARE_VALUES,
     AttachSession,
     AttachSessionReply,
     CommandsReply,
@@ -263,9 +264,9 @@ def test_operations_of_too_many_values_do_not_get_into_the_log() -> None:
     with Simulation(22) as simulation:
         servers = start_servers(simulation)
         heard: list[Any] = []
+        taken = OPERATION_VALUES_MAX + SPARE_VALUES  # by a batch of one
         many, just_as_many = (
-            b"\x9a" + count.to_bytes(4, "big") + b"\x80" * count
-            for count in (OPERATION_VALUES_MAX, OPERATION_VALUES_MAX - 1)
+            b"\x9a" + count.to_bytes(4, "big") + b"\x80" * count for count in (taken, taken - 1)
         )
 
         async def story() -> None:
