@@ -3,13 +3,18 @@
 It is the parent of all sessions and resources and *steps* them, so replicated work has one order
 that no mailbox can change. Before a batch is applied, what is due at its log time fires.
 
+A batch that takes long, for many sessions may expire before it, is applied in several turns: all
+that belongs to it happens in one order, and nobody reads the state in between.
+
 Invariant: ``applied_index`` is the end of a batch and never above the commit index.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 from copycat.actors import NodeAddress
+from copycat.actors.budget import Budget
 from copycat.actors.codec import decode
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
@@ -54,9 +59,7 @@ from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
 
-SLICE_S = 0.010
-
-_OF_COMMANDS = (BatchKind.COMMANDS, BatchKind.BUNDLE)
+_NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
 
 
 class Applier(ServerActor):
@@ -82,17 +85,17 @@ class Applier(ServerActor):
         self._due = DueQueue()
         self._log_time_us = 0  # of the batch that is being applied
         self._sessions: dict[SessionId, NodeAddress] = {}
-        self._timeouts_us: dict[SessionId, int] = {}
         self._nonces: dict[bytes, SessionId] = {}
         self._router = Router(self)
         self._reads = ReadQueue(self, progress, self._router)
         self._published: dict[SessionId, list[bytes]] = {}  # by the batch that is being applied
         self._effects: list[Any] = []
+        self._ahead: Iterator[Batch] = iter(())  # what is committed and not yet begun
+        self._begun: Iterator[None] | None = None  # the batch that is being applied
         self._apply = {
-            BatchKind.NO_OP: self._apply_no_op,
+            BatchKind.NO_OP: self._apply_nothing,
             BatchKind.TICK: self._apply_nothing,
             BatchKind.OPEN_SESSION: self._apply_open_session,
-            BatchKind.CLOSE_SESSION: self._apply_close_session,
             BatchKind.KEEP_ALIVE: self._apply_keep_alive,
             BatchKind.OPEN_RESOURCE: self._apply_open_resource,
         }
@@ -115,7 +118,7 @@ class Applier(ServerActor):
         """Run reads now, or when what they must see has been applied."""
         for read in message.reads:
             self._reads.add(read, message.index, self._attachments)
-        self._reads.run_ready(self._sessions, self._attachments)
+        self._run_reads()
 
     def connection_gone(self, message: ConnectionGone, sender: NodeAddress) -> None:
         """Forget the reads of a connection."""
@@ -142,39 +145,82 @@ class Applier(ServerActor):
     # Applying.
 
     def _work(self) -> None:
-        progress, log = self._progress, self._log
-        clock = self.environment.clock
-        end_s = clock.monotonic_s() + SLICE_S
+        """Apply what is committed, as far as the budget goes."""
+        progress, budget = self._progress, Budget(self.environment.clock)
         while progress.applied_index < self._commit_index:
-            self._apply_batch(log.batch_at(progress.applied_index + 1))
-            if clock.monotonic_s() > end_s and progress.applied_index < self._commit_index:
-                self._proceeding = True
-                self.send(self.address, Proceed())
+            if self._begun is None:
+                self._begun = self._apply_batch(self._next_batch())
+            for _ in self._begun:
+                if budget.spent:
+                    break
+            else:
+                self._begun = None
+            if budget.spent:
                 break
-        progress.next_due_us = self._due.next_due_us()
-        self._reads.run_ready(self._sessions, self._attachments)
+        settled = self._settle(budget)
+        if progress.applied_index < self._commit_index or not settled:
+            self._proceeding = True
+            self.send(self.address, Proceed())
+        self._run_reads()
         if progress.wanted_index is not None and progress.applied_index >= progress.wanted_index:
             progress.wanted_index = None
             self.send(self._server, Reached())
 
-    def _apply_batch(self, batch: Batch) -> None:
+    def _next_batch(self) -> Batch:
+        batch = next(self._ahead, None)
+        if batch is None:
+            first_index = self._progress.applied_index + 1
+            self._ahead = self._log.read_ahead(first_index, self._commit_index)
+            batch = next(self._ahead)
+        return batch
+
+    def _settle(self, budget: Budget) -> bool:
+        """Find out when the next timer or expiry is due; False if that takes another turn."""
+        due, self._progress.next_due_us = self._due, None
+        while not due.is_settled:
+            due.take_front()
+            if budget.spent and not due.is_settled:
+                return False
+        if due.front_us < inf:
+            self._progress.next_due_us = int(due.front_us)
+        return True
+
+    def _run_reads(self) -> None:
+        """Run the reads that are ready; none sees a batch of which a part was applied."""
+        if self._begun is None:
+            self._reads.run_ready(self._sessions, self._attachments)
+
+    def _apply_batch(self, batch: Batch) -> Iterator[None]:
+        """Apply a batch. It stops wherever the rest may be left to another turn, which changes
+        when it happens, and nothing else."""
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
-        kind = batch.kind
-        self._log_time_us = batch.log_time_us
-        parts = batch.commands() if kind in _OF_COMMANDS else ()
-        if kind is BatchKind.NO_OP:
-            self._renew(self._timeouts_us)
-        elif parts:
-            self._renew([commands.session for commands in parts])
+        kind, now_us = batch.kind, batch.log_time_us
+        self._log_time_us = now_us
+        parts: Sequence[Batch | Commands] = ()
+        if kind is _COMMANDS:
+            parts = (batch,)
+            self._due.renew(batch.session, now_us)
+        elif kind is _BUNDLE:
+            parts = batch.commands()
+            for part in parts:
+                self._due.renew(part.session, now_us)
+        elif kind is _NO_OP:
+            self._due.renew_all(now_us)
         else:
-            self._renew((batch.session,))
-        if self._due.may_be_due(batch.log_time_us):
-            self._fire_due(batch.log_time_us, batch.base_index)
+            self._due.renew(batch.session, now_us)
+        if self._due.front_us <= now_us:
+            yield from self._fire_due(now_us, batch.base_index)
         for commands in parts:
-            answer = self._apply_commands(commands)
-            self._answer(commands.session, commands.base_index + commands.count - 1, answer)
+            last_index = commands.base_index + commands.count - 1
+            self._answer(commands.session, last_index, self._apply_commands(commands))
+            yield
         if not parts:
-            self._answer(batch.session, batch.last_index, self._apply[kind](batch))
+            answer = None
+            if kind is BatchKind.CLOSE_SESSION:
+                yield from self._close_session(batch)
+            else:
+                answer = self._apply[kind](batch)
+            self._answer(batch.session, batch.last_index, answer)
         self._progress.applied_index = batch.last_index
 
     def _answer(self, session: SessionId, index: Index, answer: Any) -> None:
@@ -187,12 +233,9 @@ class Applier(ServerActor):
                 self.send(attachment.client, answer)
 
     def _apply_nothing(self, batch: Batch) -> None:
-        """A tick only lets log time pass."""
+        """A tick only lets log time pass, and a new leader's first batch renews the sessions."""
 
-    def _apply_no_op(self, batch: Batch) -> None:
-        """A new leader's first batch; the sessions have been renewed already."""
-
-    def _apply_commands(self, commands: Commands) -> CommandsReply | None:
+    def _apply_commands(self, commands: Batch | Commands) -> CommandsReply | None:
         progress, session = self._progress, commands.session
         index, first, count = commands.base_index, commands.first_sequence, commands.count
         applied = progress.sequences.get(session)
@@ -234,17 +277,16 @@ class Applier(ServerActor):
             self._nonces[nonce] = session
             self._progress.nonces[session] = nonce
             self._progress.sequences[session] = 0
-            self._timeouts_us[session] = timeout_ms * 1000
-            self._due.set_session(session, batch.log_time_us + timeout_ms * 1000)
+            self._due.add_session(session, timeout_ms * 1000, batch.log_time_us)
         attachment = self._attachments.ask_no_more(nonce)
         if attachment is not None:
             self._attachments.attach(session, attachment)
             self.send(attachment.connection, SessionOpened(nonce, session, timeout_ms))
 
-    def _apply_close_session(self, batch: Batch) -> None:
+    def _close_session(self, batch: Batch) -> Iterator[None]:
         if batch.session in self._sessions:
             text = "the session was closed by its client"
-            self._end_session(batch.session, batch.base_index, batch.log_time_us, text)
+            yield from self._end_session(batch.session, batch.base_index, batch.log_time_us, text)
 
     def _apply_keep_alive(self, batch: Batch) -> KeepAliveReply | None:
         if batch.session not in self._sessions:
@@ -296,38 +338,42 @@ class Applier(ServerActor):
         received = Acknowledged(batch.response_sequence, batch.event_index)
         self.step(self._sessions[batch.session], received)
 
-    def _renew(self, sessions: Iterable[SessionId]) -> None:
-        """Sessions have shown life, as far as they have not ended."""
-        timeouts_us, due, now_us = self._timeouts_us, self._due, self._log_time_us
-        for session in sessions:
-            if session in timeouts_us:
-                due.set_session(session, now_us + timeouts_us[session])
+    def _fire_due(self, log_time_us: int, index: Index) -> Iterator[None]:
+        due = self._due
+        while due.front_us <= log_time_us:
+            entry = due.take_front()
+            if entry is not None:
+                due_us, session, timer, resource = entry
+                if resource == 0:
+                    yield from self._end_session(session, index, due_us, "the session has expired")
+                elif resource in self._router.resources:
+                    fire = FireTimer(index, due_us, timer, self._effects)
+                    self.step(self._router.resources[resource], fire)
+                    self._settle_effects(index)
+            yield
 
-    def _fire_due(self, log_time_us: int, index: Index) -> None:
-        while (entry := self._due.pop(log_time_us)) is not None:
-            due_us, session, timer, resource = entry
-            if resource == 0:
-                self._end_session(session, index, due_us, "the session has expired")
-            elif resource in self._router.resources:
-                fire = FireTimer(index, due_us, timer, self._effects)
-                self.step(self._router.resources[resource], fire)
-                self._settle_effects(index)
-
-    def _end_session(self, session: SessionId, index: Index, log_time_us: int, text: str) -> None:
-        address = self._sessions.pop(session)
-        del self._timeouts_us[session]
-        del self._nonces[self._progress.nonces.pop(session)]
-        del self._progress.sequences[session]
-        self._due.drop_session(session)
-        for resource in self.step(address, Ending()):
+    def _end_session(
+        self, session: SessionId, index: Index, log_time_us: int, text: str
+    ) -> Iterator[None]:
+        for resource in self._forget_session(session):
             end = EndSession(index, log_time_us, session, self._effects)
             self.step(self._router.resources[resource], end)
             self._settle_effects(index)
-        self.end(address)
-        self._published.pop(session, None)
+            yield
         attachment = self._attachments.detach(session)
         if attachment is not None:
             self.send(attachment.connection, SessionEnded(session, text))
+
+    def _forget_session(self, session: SessionId) -> list[ResourceId]:
+        """Let a session be no more; returns the resources that are to be told."""
+        address = self._sessions.pop(session)
+        del self._nonces[self._progress.nonces.pop(session)]
+        del self._progress.sequences[session]
+        self._due.drop_session(session)
+        self._published.pop(session, None)
+        resources: list[ResourceId] = self.step(address, Ending())
+        self.end(address)
+        return resources
 
     def _settle_effects(self, index: Index) -> None:
         """Sort what machines asked for: events to their sessions, timers into the queue."""
@@ -376,7 +422,8 @@ class Applier(ServerActor):
             f" {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
         )
         self.logger("copycat.server").warning("%s session=%d index=%d", text, session, index)
-        self._end_session(session, index, log_time_us, text)
+        for _ in self._end_session(session, index, log_time_us, text):
+            pass  # those to whom its end is published are to be found before any are sent to
 
 
 class _NotMadeError(Exception):

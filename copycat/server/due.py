@@ -3,34 +3,49 @@
 The order is (due time, index, number): the same on every server.
 """
 
-import heapq
+from heapq import heappop, heappush, heapreplace
+from math import inf
 
 from copycat.types import Index, ResourceId, SessionId
 
 _DEAD_KEPT_MAX = 64  # so few are not worth tidying up
+_TIDIED_AT_ONCE = 4
 
 Entry = tuple[int, Index, int, ResourceId]  # due time, index, timer, resource (0: a session)
 
 
 class DueQueue:
-    """The earliest first. A session that shows life moves its expiry without touching the queue.
+    """The earliest first. Nothing that is done once takes longer the more there is in the queue.
 
-    What was cancelled, or has ended, leaves the queue when it comes to the front, or when more than
-    half of the queue is such.
+    A session that shows life, and all of them when a leader begins, move their expiry without
+    touching the queue: an entry is put to its place when it comes to the front. What was cancelled,
+    or has ended, leaves the queue there, or when more than half of the queue is such: then all of
+    it moves to another heap, a few entries whenever something leaves, and the dead stay behind.
+
+    Invariant: each timer and session has one entry, at its time or an earlier one.
+
+    Attributes:
+        front_us: the log time of the first entry, which may be too early; ``inf`` without any.
     """
 
     def __init__(self) -> None:
-        self._queue: list[Entry] = []
-        self._sessions: dict[SessionId, int] = {}
-        self._timers: dict[tuple[ResourceId, int], None] = {}  # each has one entry in the queue
+        self.front_us: float = inf
+        self._heap: list[Entry] = []
+        self._left: list[Entry] = []  # a heap too: what has not moved yet
+        self._timeouts_us: dict[SessionId, int] = {}
+        self._lives_us: dict[SessionId, int] = {}  # when each session has last shown life
+        self._renewed_us = 0  # when all have
+        self._timers: dict[tuple[ResourceId, int], None] = {}
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._heap) + len(self._left)
+
+    # What is planned.
 
     def add_timer(self, due_us: int, index: Index, timer: int, resource: ResourceId) -> None:
         """Plan a call of a resource."""
         self._timers[resource, timer] = None
-        heapq.heappush(self._queue, (due_us, index, timer, resource))
+        self._push((due_us, index, timer, resource))
 
     def cancel_timer(self, timer: int, resource: ResourceId) -> None:
         """Forget a call; one that was made, or cancelled already, is ignored."""
@@ -38,62 +53,91 @@ class DueQueue:
             del self._timers[resource, timer]
             self._tidy()
 
-    def set_session(self, session: SessionId, due_us: int) -> None:
-        """Plan or move the expiry of a session; it never moves to an earlier time."""
-        if session not in self._sessions:
-            heapq.heappush(self._queue, (due_us, session, 0, 0))
-        self._sessions[session] = due_us
+    def add_session(self, session: SessionId, timeout_us: int, now_us: int) -> None:
+        """Plan the expiry of a session that was just opened."""
+        self._timeouts_us[session] = timeout_us
+        self._lives_us[session] = now_us
+        self._push((now_us + timeout_us, session, 0, 0))
+
+    def renew(self, session: SessionId, now_us: int) -> None:
+        """A session shows life, if it has not ended."""
+        if session in self._lives_us:
+            self._lives_us[session] = now_us
+
+    def renew_all(self, now_us: int) -> None:
+        """Take all sessions for alive."""
+        self._renewed_us = now_us
 
     def drop_session(self, session: SessionId) -> None:
         """Forget a session that has ended."""
-        if self._sessions.pop(session, None) is not None:
+        if self._timeouts_us.pop(session, None) is not None:
+            del self._lives_us[session]
             self._tidy()
 
-    def may_be_due(self, log_time_us: int) -> bool:
-        """Whether ``pop`` may find something at this log time; False is certain."""
-        return bool(self._queue) and self._queue[0][0] <= log_time_us
+    def expiries(self) -> dict[SessionId, int]:
+        """When each session expires, unless it shows life."""
+        return {session: self._expiry_us(session) for session in self._lives_us}
 
-    def pop(self, log_time_us: int) -> Entry | None:
-        """Take the next one that is due at this log time, or None."""
-        self._settle()
-        if self._queue and self._queue[0][0] <= log_time_us:
-            entry = heapq.heappop(self._queue)
-            if entry[3] == 0:
-                self._sessions.pop(entry[1])
+    def _expiry_us(self, session: SessionId) -> int:
+        return max(self._lives_us[session], self._renewed_us) + self._timeouts_us[session]
+
+    # What comes to the front.
+
+    def take_front(self) -> Entry | None:
+        """Take the first entry, or None if it is not to be there: then it was put to its place."""
+        heap = self._first()
+        entry = heap[0]
+        _, index, timer, resource = entry
+        moved_us = self._moved_us(entry)
+        if moved_us is not None and moved_us < inf:
+            heapreplace(heap, (int(moved_us), index, timer, resource))
+        else:
+            heappop(heap)
+        if moved_us is None:
+            if resource == 0:
+                del self._timeouts_us[index], self._lives_us[index]
             else:
-                del self._timers[entry[3], entry[2]]
-            return entry
-        return None
+                del self._timers[resource, timer]
+        self._look()
+        return entry if moved_us is None else None
 
-    def next_due_us(self) -> int | None:
-        """The log time of the earliest; None when there is nothing."""
-        self._settle()
-        return self._queue[0][0] if self._queue else None
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first entry is at its time, so that ``front_us`` is when something is due."""
+        return self.front_us == inf or self._moved_us(self._first()[0]) is None
 
-    def _settle(self) -> None:
-        """Bring the true earliest to the front: expiries that moved are put where they belong."""
-        queue = self._queue
-        while queue:
-            due_us, session, timer, resource = queue[0]
-            if resource != 0:
-                if (resource, timer) in self._timers:
-                    return
-                heapq.heappop(queue)
-                continue
-            actual_us = self._sessions.get(session)
-            if actual_us == due_us:
-                return
-            if actual_us is None:
-                heapq.heappop(queue)
-            else:
-                heapq.heapreplace(queue, (actual_us, session, 0, 0))
+    def _moved_us(self, entry: Entry) -> float | None:
+        """When an entry that is not at its time is due; ``inf``: never; None: it is at its time."""
+        due_us, index, timer, resource = entry
+        if resource != 0:
+            return None if (resource, timer) in self._timers else inf
+        if index not in self._lives_us:
+            return inf
+        expiry_us = self._expiry_us(index)
+        return None if expiry_us == due_us else expiry_us
+
+    # Two heaps.
+
+    def _push(self, entry: Entry) -> None:
+        heappush(self._heap, entry)
+        self.front_us = min(self.front_us, entry[0])
+
+    def _first(self) -> list[Entry]:
+        heap, left = self._heap, self._left
+        return left if left and (not heap or left[0] < heap[0]) else heap
+
+    def _look(self) -> None:
+        heap = self._first()
+        self.front_us = heap[0][0] if heap else inf
 
     def _tidy(self) -> None:
-        if len(self._queue) <= 2 * (len(self._sessions) + len(self._timers)) + _DEAD_KEPT_MAX:
-            return
-        self._queue = [entry for entry in self._queue if self._is_planned(entry)]
-        heapq.heapify(self._queue)
-
-    def _is_planned(self, entry: Entry) -> bool:
-        _, session, timer, resource = entry
-        return session in self._sessions if resource == 0 else (resource, timer) in self._timers
+        """Something has left: move a few more entries, if more than half of them are dead."""
+        if not self._left:
+            if len(self._heap) <= 2 * len(self._timers) + 2 * len(self._lives_us) + _DEAD_KEPT_MAX:
+                return
+            self._heap, self._left = [], self._heap
+        for _ in range(min(_TIDIED_AT_ONCE, len(self._left))):
+            entry = self._left.pop()  # without its last one a heap is a heap
+            if self._moved_us(entry) != inf:
+                heappush(self._heap, entry)
+        self._look()

@@ -8,7 +8,7 @@ from copycat.actors.codec import CodecError, decode_unchecked, encode, encode_li
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
-from copycat.storage.batch import Commands
+from copycat.storage.batch import Batch, Commands
 from copycat.types import ResourceId
 
 Run = tuple[int, ResourceId, list[list[Any]]]  # place of the first, resource, operations
@@ -35,7 +35,7 @@ class Router:
         self.resources: dict[ResourceId, NodeAddress] = {}
 
     def apply(
-        self, commands: Commands, log_time_us: int, effects: list[Any]
+        self, commands: Batch | Commands, log_time_us: int, effects: list[Any]
     ) -> tuple[bytes, int, tuple[ResourceId, ...]]:
         """Apply commands; returns the encoded results, how many bytes they are counted with, and
         the resources they were for."""

@@ -89,12 +89,6 @@ def _is_read_alone(*_: object) -> float:
     return 0.0 if processor is None or processor.is_busy else 1.0
 
 
-def _is_tidied(_: None, queue: DueQueue) -> float:
-    """Whether a queue is gone through, and then how long it is."""
-    planned = 2 * (len(queue._sessions) + len(queue._timers))
-    return float(len(queue._queue)) if len(queue._queue) > planned + 64 else 0.0
-
-
 COSTS: Mapping[str, Cost] = {
     # Messages.
     "message handled": Cost(Cell, "handle", 20.0),
@@ -119,7 +113,8 @@ COSTS: Mapping[str, Cost] = {
     "bytes read": Cost(Segment, "_read", 0.0005, lambda content, *_: len(content)),
     "request made": Cost(Replicator, "_send", 12.5),
     # State.
-    "batch applied": Cost(Applier, "_apply_batch", 25.0),
+    "batch begun": Cost(Applier, "_next_batch", 2.8),
+    "commands applied": Cost(Applier, "_apply_commands", 10.0),
     "command routed": Cost(Router, "apply", 1.9, lambda _, __, commands, *___: commands.count),
     "command carried out": Cost(
         Resource,
@@ -144,9 +139,9 @@ COSTS: Mapping[str, Cost] = {
     "resource made": Cost(Applier, "_make_resource", 220.0),
     # Sessions and their events.
     "session opened": Cost(Applier, "_apply_open_session", 30.0),
-    "session ended": Cost(Applier, "_end_session", 17.0),
-    "session touched": Cost(DueQueue, "set_session", 0.65),
-    "timetable tidied": Cost(DueQueue, "_tidy", 0.5, _is_tidied, before=True),
+    "session ended": Cost(Applier, "_forget_session", 10.0),
+    "session touched": Cost(DueQueue, "renew", 0.5),
+    "timetable read": Cost(DueQueue, "take_front", 3.0),
     "commands accepted": Cost(Connection, "submit_commands", 27.0),
     "connection gone": Cost(Server, "node_disconnected", 4.0),
     "attachment dropped": Cost(

@@ -11,11 +11,12 @@ from typing import Any
 from unittest.mock import patch
 
 from copycat.actors import NodeAddress
+from copycat.actors.budget import Budget
 from copycat.actors.simulation import Simulation
 from copycat.client import batches, commands, event_order, openings, queries
 from copycat.client import window as client_window
 from copycat.protocol.raft import RequestVote
-from copycat.server import applier, reads, replicator, session, window
+from copycat.server import reads, replicator, session, window
 from copycat.server.roles import leader, role
 from copycat.server.server import Server
 from copycat.server.steps import Flush
@@ -65,7 +66,7 @@ def _say_votes_twice(
 
 
 LIMITS: Mapping[str, Limit] = {
-    "apply_slice_s": Limit(applier, "SLICE_S", (-1.0,)),  # one batch a turn
+    "budget_s": Limit(Budget.__init__.__kwdefaults__, "time_s", (-1.0,)),  # one element a turn
     "read_groups": Limit(reads, "GROUPS_MAX", (4,)),
     "request_bytes": Limit(replicator, "REQUEST_BYTES_MAX", (1, 500, 5_000)),
     "requests_in_flight": Limit(replicator, "REQUESTS_IN_FLIGHT_MAX", (1, 2, 4)),

@@ -49,7 +49,7 @@ def parts_of(applier: Applier) -> list[Part]:
         "sequences": progress.sequences,
         "resources": progress.resources,
         "nonces": applier._nonces,
-        "expiries": due._sessions,
+        "expiries": due.expiries(),
         "timers": due._timers,
     }
     return [_dumped(whole), *[part_of(children[at].actor) for at in actors]]

@@ -43,8 +43,8 @@ READS = [
         "a server reads before it has applied what the read must see",
         "etcd #3879 (reads served before a restarted server has caught up)",
         READING,
-        "index if read.queries is None else max(index, read.queries.index)",
-        "index if read.queries is None else read.queries.index",
+        "index if queries is None else max(index, queries.index)",
+        "index if queries is None else queries.index",
         faults=("slow disk",),
     ),
     Piece(
@@ -58,7 +58,7 @@ READS = [
         "a session that moves to another server goes back in time",
         "ZooKeeper (reads of a server that lags; Jepsen 2013)",
         READING,
-        "index if read.queries is None else max(index, read.queries.index)",
+        "index if queries is None else max(index, queries.index)",
         "index",
     ),
     Piece(
@@ -150,9 +150,9 @@ SESSIONS = [
         "each server ends sessions by its own clock",
         "Copycat #263 (time-outs of each server's own options)",
         APPLIER,
-        "timeouts_us, due, now_us = self._timeouts_us, self._due, self._log_time_us",
-        "timeouts_us, due = self._timeouts_us, self._due\n"
-        "        now_us = round(self.environment.clock.monotonic_s() * 1_000_000)",
+        "kind, now_us = batch.kind, batch.log_time_us\n",
+        "kind = batch.kind\n"
+        "        now_us = round(self.environment.clock.monotonic_s() * 1_000_000)\n",
     ),
     Piece(
         "a write with a version does not look at the version",

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from math import inf
 from typing import Any, ClassVar
 
 from hypothesis import given
@@ -10,33 +11,60 @@ from hypothesis import strategies as st
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
 from copycat.machine import Catalog, Commit, StateMachine, command, query
-from copycat.server.due import DueQueue
+from copycat.server.due import DueQueue, Entry
 from simulated_servers import ENDPOINTS, start_servers
 
 RESTLESS_MAX = 10_000
+
+
+def take_all(queue: DueQueue, now_us: int) -> list[Entry]:
+    """What is due now, in order."""
+    taken = []
+    while queue.front_us <= now_us:
+        entry = queue.take_front()
+        if entry is not None:
+            taken.append(entry)
+    return taken
+
+
+def next_due_us(queue: DueQueue) -> float:
+    """The log time of the earliest."""
+    while not queue.is_settled:
+        assert queue.take_front() is None, "what is not at its time is not taken"
+    return queue.front_us
 
 
 @given(st.randoms(use_true_random=False))
 def test_the_queue_gives_what_is_planned_in_order_and_nothing_else(chance: random.Random) -> None:
     """Whatever is added, moved, cancelled and ended, the queue and a sorted list agree."""
     queue = DueQueue()
-    planned: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+    planned: dict[tuple[int, int], Entry] = {}
+    timeouts_us: dict[int, int] = {}
     now_us = 0
+
+    def move(session: int) -> None:
+        planned[0, session] = (now_us + timeouts_us[session], session, 0, 0)
+
     for made in range(1, 301):
-        match chance.choice(["timer", "timer", "cancel", "session", "move", "end", "pass"]):
+        acts = ["timer", "timer", "timer", "cancel", "session", "move", "all", "end", "end", "pass"]
+        match chance.choice(acts):
             case "timer":
                 planned[7, made] = (now_us + chance.randrange(50), made, made, 7)
                 queue.add_timer(*planned[7, made])
             case "session":
-                planned[0, made] = (now_us + chance.randrange(50), made, 0, 0)
-                queue.set_session(made, planned[0, made][0])
+                timeouts_us[made] = chance.randrange(50)
+                queue.add_session(made, timeouts_us[made], now_us)
+                move(made)
             case "pass":
                 now_us += chance.randrange(20)
                 due = sorted(entry for entry in planned.values() if entry[0] <= now_us)
-                assert queue.may_be_due(now_us) or not due
-                assert [queue.pop(now_us) for _ in due] == due
-                assert queue.pop(now_us) is None
+                assert take_all(queue, now_us) == due
                 planned = {key: entry for key, entry in planned.items() if entry not in due}
+            case "all":
+                queue.renew_all(now_us)
+                for resource, session in list(planned):
+                    if resource == 0:
+                        move(session)
             case act if planned:
                 resource, number = chance.choice(list(planned))
                 if resource == 7 and act == "cancel":
@@ -46,11 +74,16 @@ def test_the_queue_gives_what_is_planned_in_order_and_nothing_else(chance: rando
                     queue.drop_session(number)
                     del planned[0, number]
                 elif resource == 0 and act == "move":
-                    moved_us = planned[0, number][0] + chance.randrange(50)
-                    planned[0, number] = (moved_us, number, 0, 0)
-                    queue.set_session(number, moved_us)
-        assert queue.next_due_us() == min((entry[0] for entry in planned.values()), default=None)
-        assert len(queue) <= 2 * len(planned) + 64
+                    queue.renew(number, now_us)
+                    move(number)
+        assert queue.front_us <= min((entry[0] for entry in planned.values()), default=inf)
+        if chance.random() < 0.5:
+            assert next_due_us(queue) == min((e[0] for e in planned.values()), default=inf)
+        expiries = {
+            number: entry[0] for (resource, number), entry in planned.items() if not resource
+        }
+        assert queue.expiries() == expiries
+        assert len(queue) <= 3 * len(planned) + 64
 
 
 def test_a_timer_is_cancelled_once() -> None:
@@ -59,9 +92,24 @@ def test_a_timer_is_cancelled_once() -> None:
     queue.add_timer(5, 1, 1, 7)
     queue.cancel_timer(1, 8)
     queue.cancel_timer(2, 7)
-    assert queue.pop(5) == (5, 1, 1, 7)
+    assert take_all(queue, 5) == [(5, 1, 1, 7)]
     queue.cancel_timer(1, 7)
-    assert queue.next_due_us() is None
+    assert next_due_us(queue) == inf
+
+
+def test_tidying_up_takes_a_few_entries_at_once() -> None:
+    """However many are cancelled, no cancellation moves more than a few of those that are left;
+    when all is said, the dead are gone."""
+    queue = DueQueue()
+    for timer in range(10_000):
+        queue.add_timer(timer, 1, timer, 7)
+    for timer in range(10_000):
+        if timer % 10:
+            before = len(queue._left)
+            queue.cancel_timer(timer, 7)
+            assert before - len(queue._left) <= 4
+    assert len(queue) <= 2 * 1_000 + 64
+    assert take_all(queue, 10_000) == [(timer, 1, timer, 7) for timer in range(0, 10_000, 10)]
 
 
 class Restless(StateMachine):

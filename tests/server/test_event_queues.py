@@ -124,9 +124,9 @@ class Log:
         self._batches: dict[int, Batch] = {}
         self.last_index = 0
 
-    def batch_at(self, index: int) -> Batch:
-        """The one that begins there."""
-        return self._batches[index]
+    def read_ahead(self, index: int, last_index: int) -> Iterator[Batch]:
+        """Those from one index to another."""
+        return iter([self._batches[place] for place in range(index, last_index + 1)])
 
     def append(self, kind: BatchKind, session: int = 0, **fields: Any) -> int:
         """Add a batch of one index; returns that."""

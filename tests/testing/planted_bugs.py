@@ -315,9 +315,9 @@ def appends_to_anything() -> AbstractContextManager[Any]:
 def expires_by_its_own_clock() -> AbstractContextManager[Any]:
     fire_due = Applier._fire_due
 
-    def fire(applier: Applier, log_time_us: int, index: int) -> None:
+    def fire(applier: Applier, log_time_us: int, index: int) -> Iterator[None]:
         own_us = round(applier.environment.clock.wall_time_s() * 1_000_000) % 1_000_000
-        fire_due(applier, log_time_us + own_us, index)
+        return fire_due(applier, log_time_us + own_us, index)
 
     return patch.object(Applier, "_fire_due", fire)
 
