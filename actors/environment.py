@@ -7,7 +7,7 @@ message to the actor that asked, never as a return.
 
 import random
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.handler_times import HandlerTimes
@@ -149,6 +149,14 @@ class LinkDrained:
     node: str
 
 
+class Traffic(NamedTuple):
+    """What has gone over the link to a node, counted from its beginning."""
+
+    received_bytes: int  # frames that are still incomplete are counted
+    taken_bytes: int  # that the link has taken of what was sent
+    unsent_bytes: int  # that it has not taken yet; see ``Links.unsent_bytes``
+
+
 DRAINED_BYTES_MAX = 64 * 1024
 """What may still wait on a link that is called drained: enough that it does not fall idle before
 more is sent."""
@@ -193,6 +201,10 @@ class Links(Protocol):
 
         What was sent in this turn and not flushed need not be among them. 0 without a link.
         """
+        ...
+
+    def traffic(self, node: str) -> Traffic:
+        """What has gone over the link that leads to ``node``; zeros without one."""
         ...
 
     def ask_drained(self, node: str, asker: NodeAddress) -> None:

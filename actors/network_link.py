@@ -44,6 +44,7 @@ class Link(asyncio.BufferedProtocol):
         hello: what the other node said of itself; None until both have agreed.
         ended: whether it is over. Nothing is sent or received after that.
         held_bytes: of an unfinished frame that the other node, having dialled, has begun to send.
+        received_bytes, written_bytes: of frames, since the beginning.
     """
 
     def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
@@ -52,6 +53,8 @@ class Link(asyncio.BufferedProtocol):
         self.ended = False
         self.hung_up = False  # by this node's own wish
         self.held_bytes = 0
+        self.received_bytes = 0
+        self.written_bytes = 0
         self._links = links
         self._reader = FrameReader()
         self._outbox: list[list[Any]] = []
@@ -94,6 +97,7 @@ class Link(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
         node = self._links.node
+        self.received_bytes += nbytes
         held = node.hold_turn()
         node.handlers.begin()
         try:
@@ -164,6 +168,7 @@ class Link(asyncio.BufferedProtocol):
         frames, refused = encode_envelopes(outbox)
         if frames:
             self._transport.write(frames)
+            self.written_bytes += len(frames)
         for at, reason in refused:
             self._links.node.return_to_sender(*sent[at], reason)
         if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:

@@ -12,6 +12,7 @@ from copycat.actors.environment import (
     NodeConnected,
     NodeDisconnected,
     NodeUnreachable,
+    Traffic,
 )
 from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, encode_control
 from copycat.actors.hello import Hello, hello_of
@@ -168,6 +169,14 @@ class NetworkLinks:
         """How many bytes for ``node`` wait in this node."""
         link = self._used.get(node)
         return 0 if link is None else link.unsent_bytes
+
+    def traffic(self, node: str) -> Traffic:
+        """What has gone over the link that leads to ``node``."""
+        link = self._used.get(node)
+        if link is None:
+            return Traffic(0, 0, 0)
+        unsent_bytes = link.unsent_bytes
+        return Traffic(link.received_bytes, link.written_bytes - unsent_bytes, unsent_bytes)
 
     def ask_drained(self, node: str, asker: NodeAddress) -> None:
         """Tell this local actor when the link to ``node`` has taken what was sent."""

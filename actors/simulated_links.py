@@ -18,6 +18,7 @@ from copycat.actors.environment import (
     NodeConnected,
     NodeDisconnected,
     NodeUnreachable,
+    Traffic,
 )
 from copycat.actors.frame import decode_payload, encode_envelopes, envelope
 from copycat.actors.hello import Hello, hello_of, is_name
@@ -51,6 +52,7 @@ class End:
         dial: who keeps it up, on the side that dialled; None on the other.
         hello: what the other side said of itself.
         last_arrival_s: when the last thing that keeps its order arrives here.
+        sent_bytes: from here, lost ones too.
         held: what a cut keeps back, in order of arrival.
         holds: whether it does, or loses; None before the first thing was stopped.
         stopped_at_s: when a cut first stopped something here.
@@ -60,7 +62,7 @@ class End:
 
     __slots__ = (
         "_label", "dial", "has_lost", "held", "hello", "holds", "last_arrival_s", "network",
-        "node", "peer", "refusal", "stopped_at_s", "up",
+        "node", "peer", "refusal", "sent_bytes", "stopped_at_s", "up",
     )  # fmt: skip
 
     peer: "End"
@@ -78,6 +80,7 @@ class End:
         self.hello = hello
         self.up = False
         self.last_arrival_s = 0.0
+        self.sent_bytes = 0
         self.held: list[bytes | Closing] = []
         self.holds: bool | None = None
         self.stopped_at_s = 0.0
@@ -242,6 +245,15 @@ class SimulatedLinks:
         """How many bytes for ``node`` wait: for their turn on a clogged link, or for a cut to heal."""
         end = self._used.get(node)
         return 0 if end is None else self.network.waiting_bytes(end)
+
+    def traffic(self, node: str) -> Traffic:
+        """What has gone over the link that leads to ``node``."""
+        end = self._used.get(node)
+        if end is None:
+            return Traffic(0, 0, 0)
+        unsent_bytes = self.network.waiting_bytes(end)
+        received_bytes = end.peer.sent_bytes - self.network.waiting_bytes(end.peer)
+        return Traffic(received_bytes, end.sent_bytes - unsent_bytes, unsent_bytes)
 
     def ask_drained(self, node: str, asker: NodeAddress) -> None:
         """Tell this local actor when the link to ``node`` has taken what was sent."""

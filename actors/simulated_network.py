@@ -277,6 +277,7 @@ class SimulatedNetwork:
     def send(self, end: End, frame: bytes) -> None:
         """Carry a frame with one message from this end to the other."""
         target = end.peer
+        end.sent_bytes += len(frame)
         faults, chance, plan = self.faults, self.random.random, self.loop.plan
         when_s = end.node.processor.time() + faults.delay_s + chance() * faults.jitter_s
         if self._clogs:

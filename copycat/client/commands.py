@@ -39,6 +39,12 @@ from copycat.types import Index, SessionId
 BATCHES_IN_FLIGHT_MAX = 8  # times the largest answer is less than a link buffers
 RETRY_FIRST_S = 1.0  # without a refusal or an answer; the link may have lost either
 RETRY_LAST_S = 5.0
+RETRY_BYTES_PER_S = 256 << 10  # large ones are under way for longer, and cost more to send again
+
+
+def retry_first_s(batch: Batch) -> float:
+    """How long after the first sending of a batch the second one comes."""
+    return min(RETRY_FIRST_S + len(batch.operations) / RETRY_BYTES_PER_S, RETRY_LAST_S)
 
 
 class CommandBatch(Batch):
@@ -171,7 +177,7 @@ class Commands:
             batch.sent_s = now_s
             self.last_sequence = batch.last_sequence
             self._in_flight[batch.first_sequence] = batch
-            self._send_copy(batch, now_s, RETRY_FIRST_S)
+            self._send_copy(batch, now_s, retry_first_s(batch))
         return self.last_sequence > sequence
 
     def _next_batch(self, count: int) -> CommandBatch | None:
@@ -239,7 +245,7 @@ class Commands:
         """Send everything unanswered again, in order: there is a new connection."""
         for batch in self._in_flight.values():
             if batch.results is None:
-                self._send_copy(batch, now_s, RETRY_FIRST_S)
+                self._send_copy(batch, now_s, retry_first_s(batch))
 
     def resend_refused(self, now_s: float) -> None:
         """Send again, in order, what was refused."""
@@ -247,13 +253,20 @@ class Commands:
             if batch.is_clean:
                 self._send_copy(batch, now_s, batch.retry_delay_s)
 
-    def retry(self, now_s: float) -> None:
-        """Send again what has been unanswered for long, ever more slowly."""
+    def retry(self, now_s: float, *, may_be_lost: bool) -> None:
+        """Send again what has been unanswered for long, ever more slowly.
+
+        Args:
+            now_s: the time.
+            may_be_lost: False while it may well be on its way still; then only look again later.
+        """
         self.retry_at_s = inf
         for batch in self._in_flight.values():
             if batch.results is not None:
                 continue
-            if batch.retry_at_s <= now_s:
+            if batch.retry_at_s <= now_s and not may_be_lost:
+                batch.retry_at_s = now_s + batch.retry_delay_s
+            elif batch.retry_at_s <= now_s:
                 self._send_copy(batch, now_s, min(batch.retry_delay_s * 2, RETRY_LAST_S))
             self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
 

@@ -3,6 +3,7 @@
 from math import inf
 from typing import TYPE_CHECKING
 
+from copycat.actors.environment import Traffic
 from copycat.protocol.client import Refusal, Refused
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 SILENCE_FIRST_S = 0.8  # of a server that was asked something, before another one is tried
 SILENCE_LAST_S = 6.0
 NO_LEADER_PATIENCE_S = 1.0  # with a server that knows no leader, before another one is asked
+BYTES_PER_S_MIN = 1 << 20  # of what is under way; a server that has much to do gets more time
+LOOK_AGAIN_S = 0.1
+MOVING_BYTES_MIN = 4096  # since the last look; bytes that move are a sign of life
 BACK_OFF_FIRST_S = 0.025  # after a refusal
 BACK_OFF_LAST_S = 0.2
 
@@ -20,20 +24,40 @@ class Patience:
 
     Attributes:
         refusal: the last one since then, or None.
+        bytes_move: whether much has gone over the link lately; nothing is sent again then.
     """
 
     def __init__(self, random: "Random") -> None:
         self.refusal: Refused | None = None
         self._random = random
         self._unheard_since_s = inf
+        self.bytes_move = False
+        self._looked_s = -inf
+        self._traffic = Traffic(0, 0, 0)
         self._silence_s = SILENCE_FIRST_S
         self._refused_since_s = inf
         self._back_off_s = BACK_OFF_FIRST_S
 
-    @property
-    def ends_at_s(self) -> float:
-        """When the server in use has been silent for too long, if it stays silent."""
-        return self._unheard_since_s + self._silence_s
+    def ends_at_s(self, under_way_bytes: int) -> float:
+        """When the server in use has been silent for too long, if it stays silent.
+
+        Args:
+            under_way_bytes: what this client has sent and has no answer to.
+        """
+        return self._unheard_since_s + self._silence_s + under_way_bytes / BYTES_PER_S_MIN
+
+    def look(self, traffic: Traffic, now_s: float) -> None:
+        """Note what has gone over the link since the last look; if it was much, silence counts
+        from now on."""
+        before, before_s = self._traffic, self._looked_s
+        if now_s < before_s + LOOK_AGAIN_S:
+            return
+        self._traffic, self._looked_s = traffic, now_s
+        received_bytes = traffic.received_bytes - before.received_bytes
+        sent_bytes = traffic.taken_bytes - before.taken_bytes if before.unsent_bytes else 0
+        self.bytes_move = before_s > -inf and max(received_bytes, sent_bytes) >= MOVING_BYTES_MIN
+        if self.bytes_move and before_s >= self._unheard_since_s:
+            self._unheard_since_s = now_s
 
     def asked(self, now_s: float) -> None:
         """The server in use was asked something."""
@@ -50,6 +74,8 @@ class Patience:
     def begins(self) -> None:
         """Another server, or another connection, comes into use."""
         self._unheard_since_s = self._refused_since_s = inf
+        self._looked_s = -inf
+        self.bytes_move = False
 
     def refused(self, refusal: Refused, now_s: float) -> bool:
         """A request was refused.

@@ -22,7 +22,7 @@ from copycat.client.batches import (
     unpacked,
 )
 from copycat.client.calls import QueryCall
-from copycat.client.commands import RETRY_FIRST_S, RETRY_LAST_S, Commands
+from copycat.client.commands import RETRY_LAST_S, Commands, retry_first_s
 from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.window import Room
 from copycat.errors import TooLarge
@@ -119,7 +119,7 @@ class Queries:
                 continue
             batch.taken_bytes = size_bytes
             batch.sequence = self._commands.sequence_at(batch.after_ordinal)
-            batch.retry_delay_s = min(batch.retry_delay_s * 2 or RETRY_FIRST_S, RETRY_LAST_S)
+            batch.retry_delay_s = min(batch.retry_delay_s * 2 or retry_first_s(batch), RETRY_LAST_S)
             batch.retry_at_s = now_s + batch.retry_delay_s
             self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
             self._reads += 1
@@ -244,10 +244,14 @@ class Queries:
             batch.retry_delay_s = 0.0
         self._wait_again(list(again.values()))
 
-    def retry(self, now_s: float) -> None:
-        """Give up the attempts that have been unanswered for long."""
+    def retry(self, now_s: float, *, may_be_lost: bool) -> None:
+        """Give up the attempts that have been unanswered for long; see ``Commands.retry``."""
         overdue = [read for read, batch in self._in_flight.items() if batch.retry_at_s <= now_s]
-        self._wait_again([self._in_flight.pop(read) for read in overdue])
+        if may_be_lost:
+            self._wait_again([self._in_flight.pop(read) for read in overdue])
+        for read in overdue if not may_be_lost else ():
+            batch = self._in_flight[read]
+            batch.retry_at_s = now_s + batch.retry_delay_s
         self.retry_at_s = min([batch.retry_at_s for batch in self._in_flight.values()], default=inf)
 
     # Failures.

@@ -13,6 +13,7 @@ from copycat.actors.environment import (
     NodeConnected,
     NodeDisconnected,
     NodeUnreachable,
+    Traffic,
 )
 from copycat.client.options import SessionOptions
 from copycat.client.window import Window
@@ -167,6 +168,15 @@ class Servers:
         if not self._shared.up:
             for endpoint in (*self._members, *self._given) if self._members else ():
                 self._dial(endpoint)
+
+    def traffic(self, name: str) -> Traffic:
+        """What has gone over the link to a server."""
+        return self._links.traffic(name)
+
+    @property
+    def under_way_bytes(self) -> int:
+        """What this node's sessions have sent and have no answer to."""
+        return self._shared.window.taken_bytes
 
     # The choice.
 

@@ -446,10 +446,11 @@ class ClientSession(Actor):
             self._resend_at_s = inf
             self._commands.resend_refused(now_s)
         if self._resend_at_s == inf:
+            may_be_lost = not self._patience.bytes_move
             if self._commands.retry_at_s <= now_s:
-                self._commands.retry(now_s)
+                self._commands.retry(now_s, may_be_lost=may_be_lost)
             if self._queries.retry_at_s <= now_s:
-                self._queries.retry(now_s)
+                self._queries.retry(now_s, may_be_lost=may_be_lost)
         if self._events.reset_at_s <= now_s:
             self._events.asked(now_s)
             self._transmit(ResetEvents(self.session, self._events.index))
@@ -478,7 +479,7 @@ class ClientSession(Actor):
             if self._resend_at_s == inf:
                 retries = (self._commands, self._queries, self._openings)
                 due_s = min(due_s, *[each.retry_at_s for each in retries])
-        if self._commands.are_unanswered:
+        if self._commands.are_unanswered or self._queries.are_unanswered:
             due_s = min(due_s, now_s + BUSY_WAKE_S)
         if due_s < self._wake_s:
             self._wake_s = due_s

@@ -27,11 +27,14 @@ class Window:
 
     One request always finds room when nothing is on its way, however large it is. When a server
     has refused something as too much, the window gets narrower; with every answer it gets wider.
+
+    Attributes:
+        taken_bytes: sent and not answered.
     """
 
     def __init__(self) -> None:
         self._limit_bytes = BYTES_MAX
-        self._taken_bytes = 0
+        self.taken_bytes = 0
         self._waiting: dict[NodeAddress, int] = {}  # bytes of the next request; longest first
 
     def take(self, session: NodeAddress, size_bytes: int) -> bool:
@@ -41,22 +44,22 @@ class Window:
             Whether the request may be sent.
         """
         waiting = self._waiting
-        if waiting or self._taken_bytes + size_bytes > self._limit_bytes:
+        if waiting or self.taken_bytes + size_bytes > self._limit_bytes:
             is_first = next(iter(waiting), session) == session
             if not (is_first and self._has_room(size_bytes)):
                 waiting[session] = size_bytes
                 return False
             waiting.pop(session, None)
-        self._taken_bytes += size_bytes
+        self.taken_bytes += size_bytes
         return True
 
     def _has_room(self, size_bytes: int) -> bool:
-        return not self._taken_bytes or self._taken_bytes + size_bytes <= self._limit_bytes
+        return not self.taken_bytes or self.taken_bytes + size_bytes <= self._limit_bytes
 
     def give(self, size_bytes: int) -> None:
         """A request was answered or given up."""
-        self._taken_bytes -= size_bytes
-        assert self._taken_bytes >= 0, "no more is given back than was taken"
+        self.taken_bytes -= size_bytes
+        assert self.taken_bytes >= 0, "no more is given back than was taken"
 
     def leave(self, session: NodeAddress) -> NodeAddress | None:
         """A session waits no more; who is next, then?"""

@@ -13,7 +13,7 @@ from copycat.client.commands import CommandBatch
 from copycat.client.deadlines import TIDIED_MIN, Deadlines
 from copycat.client.window import BYTES_MAX, SESSION_BYTES_MAX
 from copycat.errors import CopycatError, InvalidType, TooLarge
-from copycat.protocol.client import OpenResource, Refusal
+from copycat.protocol.client import OpenResource, Refusal, SubmitCommands, SubmitQueries
 from copycat.types import OPERATION_BYTES_MAX
 from fake_cluster import AsyncBag, FakeCluster, batches, client_of
 
@@ -276,3 +276,51 @@ def test_calls_expire_as_far_as_the_budget_goes() -> None:
         deadlines.add(Item(), lambda item, *_: ended.append(item))
     deadlines.expire(2.0, Exception, Short())  # type: ignore[arg-type]  # all that it asks
     assert (len(ended), deadlines.next_s) == (3, 1.0)
+
+
+def servers_that_took(cluster: FakeCluster) -> list[str]:
+    """The servers that sessions were attached to, in the order of their connections."""
+    return [connection.name for connection in cluster.connections]
+
+
+@pytest.mark.parametrize("direction", ["sending", "receiving"])
+def test_a_server_is_not_left_while_bytes_move(
+    simulation: Simulation, cluster: FakeCluster, direction: str
+) -> None:
+    """A slow link is no silent server: nothing is sent twice, and nobody is asked instead."""
+    large = b"x" * OPERATION_BYTES_MAX
+
+    async def run() -> float:
+        async with client_of(cluster, timeout_s=60.0) as client:
+            name = client._household.node.name  # type: ignore[union-attr]
+            if direction == "receiving":
+                await client.submit_command(1, "append", large[:-1000])
+                simulation.network.clog("n1", name, 100_000, 1 << 30)
+            else:
+                simulation.network.clog(name, "n1", 100_000, 1 << 30)
+            began_s = simulation.now_s
+            await client.submit_command(1, "append", large[:-1000])
+            await client.submit_query(1, "items") if direction == "receiving" else None
+            return simulation.now_s - began_s
+
+    assert simulation.run(run()) > 10.0
+    assert servers_that_took(cluster) == ["n1"]
+    sent = [m for m in cluster.received if isinstance(m, SubmitCommands | SubmitQueries)]
+    assert len(sent) == (1 if direction == "sending" else 3)
+
+
+def test_a_server_that_takes_no_more_bytes_is_left(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Bytes that wait for a link which carries nothing are no sign of life."""
+
+    async def run() -> float:
+        async with client_of(cluster, timeout_s=60.0) as client:
+            name = client._household.node.name  # type: ignore[union-attr]
+            simulation.network.clog(name, "n1", 1.0, 1 << 30)
+            cluster.elect("n2")
+            began_s = simulation.now_s
+            await client.submit_command(1, "append", LARGE)
+            return simulation.now_s - began_s
+
+    assert simulation.run(run()) < 4.0
