@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from copycat.actors import NodeAddress
-from copycat.actors.budget import Budget
+from copycat.actors.budget import BUDGET_S, Budget
 from copycat.actors.codec import decode
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
@@ -49,6 +49,7 @@ from copycat.server.steps import (
     EventsPublished,
     FireTimer,
     Proceed,
+    ProceedReading,
     Reached,
     ReplayEvents,
     RunReads,
@@ -88,6 +89,7 @@ class Applier(ServerActor):
         self._nonces: dict[bytes, SessionId] = {}
         self._router = Router(self)
         self._reads = ReadQueue(self, progress, self._router)
+        self._reading_on = False
         self._published: dict[SessionId, list[bytes]] = {}  # by the batch that is being applied
         self._effects: list[Any] = []
         self._ahead: Iterator[Batch] = iter(())  # what is committed and not yet begun
@@ -116,9 +118,18 @@ class Applier(ServerActor):
 
     def run_reads(self, message: RunReads, sender: NodeAddress) -> None:
         """Run reads now, or when what they must see has been applied."""
-        for read in message.reads:
+        budget = Budget(self.environment.clock)
+        for place, read in enumerate(message.reads):
+            if budget.spent:
+                self.send(self.address, RunReads(message.index, message.reads[place:]))
+                break
             self._reads.add(read, message.index, self._attachments)
-        self._run_reads()
+        self._run_reads(budget)
+
+    def proceed_reading(self, message: ProceedReading, sender: NodeAddress) -> None:
+        """Run the rest of the reads that are ready."""
+        self._reading_on = False
+        self._run_reads(Budget(self.environment.clock))
 
     def connection_gone(self, message: ConnectionGone, sender: NodeAddress) -> None:
         """Forget the reads of a connection."""
@@ -149,6 +160,8 @@ class Applier(ServerActor):
         progress, budget = self._progress, Budget(self.environment.clock)
         while progress.applied_index < self._commit_index:
             if self._begun is None:
+                if self._reads.are_ready:  # or it may never be their turn, between two batches
+                    self._run_reads(Budget(self.environment.clock, time_s=BUDGET_S / 2))
                 self._begun = self._apply_batch(self._next_batch())
             for _ in self._begun:
                 if budget.spent:
@@ -161,7 +174,7 @@ class Applier(ServerActor):
         if progress.applied_index < self._commit_index or not settled:
             self._proceeding = True
             self.send(self.address, Proceed())
-        self._run_reads()
+        self._run_reads(budget)
         if progress.wanted_index is not None and progress.applied_index >= progress.wanted_index:
             progress.wanted_index = None
             self.send(self._server, Reached())
@@ -185,10 +198,14 @@ class Applier(ServerActor):
             self._progress.next_due_us = int(due.front_us)
         return True
 
-    def _run_reads(self) -> None:
+    def _run_reads(self, budget: Budget) -> None:
         """Run the reads that are ready; none sees a batch of which a part was applied."""
-        if self._begun is None:
-            self._reads.run_ready(self._sessions, self._attachments)
+        if self._begun is not None:
+            return
+        self._reads.run_ready(self._sessions, self._attachments, budget)
+        if self._reads.are_ready and not self._reading_on:
+            self._reading_on = True
+            self.send(self.address, ProceedReading())
 
     def _apply_batch(self, batch: Batch) -> Iterator[None]:
         """Apply a batch. It stops wherever the rest may be left to another turn, which changes
@@ -261,6 +278,7 @@ class Applier(ServerActor):
                 ),
             )  # fmt: skip
             progress.sequences[session] = last
+            self._reads.moved(session)
             progress.commands_applied += count
             answer = (index, results)
         if answer is None or session not in self._attachments.sessions:
@@ -369,6 +387,7 @@ class Applier(ServerActor):
         address = self._sessions.pop(session)
         del self._nonces[self._progress.nonces.pop(session)]
         del self._progress.sequences[session]
+        self._reads.moved(session)
         self._due.drop_session(session)
         self._published.pop(session, None)
         resources: list[ResourceId] = self.step(address, Ending())

@@ -4,7 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
-from copycat.actors.codec import CodecError, decode_unchecked, encode, encode_list
+from copycat.actors.budget import Budget
+from copycat.actors.codec import (
+    CodecError,
+    decode_unchecked,
+    encode,
+    encode_list,
+    join_lists,
+)
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
 from copycat.server.resource import Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
@@ -20,6 +27,8 @@ UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
 TOO_LARGE = ("AnswerTooLarge", "the answer has more bytes than can be sent")
 VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 """Of what the commands of a batch answer; texts of failures are not counted, as they are no state."""
+QUERIES_AT_ONCE = 16
+"""So few queries of one read are run before the time is looked at; a list of them has a short head."""
 FAILURE_BYTES = 64  # what a failure is counted with, whatever its text
 
 
@@ -48,26 +57,18 @@ class Router:
         if runs is None:
             results = _all_failed(commands.count, Branch.REJECTED, UNDECODABLE)
             return results, FAILURE_BYTES * commands.count, ()
-        values, failures, touched = self._route(runs, Branch.REJECTED, step)
+        values, failures, touched = self.route(runs, Branch.REJECTED, step)
         encoded = _encoded(values, failures, Branch.ANSWER_LOST)
         if len(encoded) > VALUES_BYTES_MAX:
             encoded = _shortened(values, failures)
         counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
         return _results(encoded, failures), counted_bytes, tuple(touched)
 
-    def answer(self, operations_bytes: bytes, count: int) -> bytes | None:
-        """Run queries; returns the encoded results, or None if fewer must be asked at once."""
-        runs = _runs(operations_bytes, count)
-        if runs is None:
-            return _all_failed(count, Branch.QUERY_FAILED, UNDECODABLE)
-        failed = Branch.QUERY_FAILED
-        values, failures, _ = self._route(runs, failed, lambda _, run: AnswerQueries(run))
-        encoded = _encoded(values, failures, failed)
-        if len(encoded) <= RESULTS_BYTES_MAX:
-            return _results(encoded, failures)
-        return None if count > 1 else _all_failed(1, failed, TOO_LARGE)
+    def answer(self, operations_bytes: bytes, count: int) -> "Answering":
+        """Begin to run queries."""
+        return Answering(self, _runs(operations_bytes, count), count)
 
-    def _route(
+    def route(
         self,
         runs: list[Run],
         lost: Branch,
@@ -97,6 +98,57 @@ class Router:
                     for offset, branch, kind, text in run_failures
                 ]
         return values, failures, touched
+
+
+class Answering:
+    """The queries of one read, which are run as far as a handler's time goes.
+
+    Attributes:
+        results: when all have been run, what is to be sent; None if fewer must be asked at once.
+    """
+
+    def __init__(self, router: Router, runs: list[Run] | None, count: int) -> None:
+        self.results: bytes | None = None
+        self._router = router
+        self._runs = runs
+        self._count = count
+        self._run = self._place = 0
+        self._parts: list[bytes] = []
+        self._size_bytes = 0
+        self._failures: list[Failure] = []
+
+    def go_on(self, budget: Budget) -> bool:
+        """Run some queries, a few at least; returns whether nothing is left to do."""
+        failed = Branch.QUERY_FAILED
+        if self._runs is None:
+            self.results = _all_failed(self._count, failed, UNDECODABLE)
+            return True
+        while self._run < len(self._runs):
+            if self._run_some(*self._runs[self._run]):
+                self._run, self._place = self._run + 1, 0
+            if self._size_bytes > RESULTS_BYTES_MAX:
+                if self._count == 1:
+                    self.results = _all_failed(1, failed, TOO_LARGE)
+                return True
+            if self._run < len(self._runs) and budget.spent:
+                return False
+        encoded = join_lists(self._parts, self._count)
+        self.results = _results(encoded, self._failures)
+        return True
+
+    def _run_some(self, start: int, resource: ResourceId, run: list[list[Any]]) -> bool:
+        """Run a few of these queries, and encode what they say; whether it was the rest."""
+        some = run[self._place : self._place + QUERIES_AT_ONCE]
+        runs = [(0, resource, some)]
+        failed = Branch.QUERY_FAILED
+        values, failures, _ = self._router.route(runs, failed, lambda _, run: AnswerQueries(run))
+        encoded = _encoded(values, failures, failed)
+        self._parts.append(encoded)
+        self._size_bytes += len(encoded)
+        before = start + self._place
+        self._failures += [(before + at, branch, kind, text) for at, branch, kind, text in failures]
+        self._place += len(some)
+        return self._place == len(run)
 
 
 def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:

@@ -3,6 +3,7 @@
 import heapq
 
 from copycat.actors import Actor, NodeAddress
+from copycat.actors.budget import Budget
 from copycat.protocol.client import (
     QueriesReply,
     Refusal,
@@ -11,7 +12,7 @@ from copycat.protocol.client import (
     SessionEnded,
     SubmitQueries,
 )
-from copycat.server.operations import Router
+from copycat.server.operations import Answering, Router
 from copycat.server.progress import Attachment, Attachments, Progress
 from copycat.server.steps import EventsAfter, Read, SessionAttached
 from copycat.types import Index, SessionId
@@ -22,7 +23,7 @@ READ_BYTES = 512  # what a read takes besides its operations
 SKIPPED_MAX = 1_024
 
 
-class _Held:
+class HeldReads:
     """The reads of one connection that wait, by number; none when it has gone."""
 
     __slots__ = ("reads", "size_bytes")
@@ -31,8 +32,24 @@ class _Held:
         self.reads: dict[int, Read] = {}
         self.size_bytes = 0
 
+    def has_room_for(self, read: Read) -> bool:
+        """Whether so much may wait for one connection."""
+        return self.size_bytes + _size_bytes(read) <= READS_BYTES_MAX
 
-_Place = tuple[int, int, _Held]
+    def hold(self, number: int, read: Read) -> None:
+        """Let a read wait."""
+        self.reads[number] = read
+        self.size_bytes += _size_bytes(read)
+
+    def take(self, number: int) -> Read | None:
+        """Let go of a read; None if its connection has gone."""
+        read = self.reads.pop(number, None)
+        if read is not None:
+            self.size_bytes -= _size_bytes(read)
+        return read
+
+
+_Place = tuple[int, int, HeldReads]
 """In an order: behind which index or command a read may run, its number, and who holds it."""
 
 
@@ -50,7 +67,9 @@ class ReadQueue:
         self._router = router
         self._by_index: list[_Place] = []
         self._by_session: dict[SessionId, list[_Place]] = {}
-        self._held: dict[NodeAddress, _Held] = {}  # by connection, until it goes
+        self._moved: dict[SessionId, None] = {}  # of _by_session, those that may have become ready
+        self._held: dict[NodeAddress, HeldReads] = {}  # by connection, until it goes
+        self._under_way: tuple[Read, Answering] | None = None  # some of its queries have been run
         self._added = 0
         self._places = 0
         self._skipped = 0  # of the places, those of reads that are not held any more
@@ -61,7 +80,7 @@ class ReadQueue:
             return  # it has gone while this was on its way
         held = self._held.get(read.connection)
         if held is None:
-            held = self._held[read.connection] = _Held()
+            held = self._held[read.connection] = HeldReads()
         queries = read.queries
         if queries is not None:
             if queries.session not in self._progress.sequences:
@@ -71,7 +90,7 @@ class ReadQueue:
                 text = "the session has moved to another connection"
                 self._refuse(read, queries, Refusal.NOT_ATTACHED, text)
                 return
-            if held.size_bytes + _size_bytes(read) > READS_BYTES_MAX:
+            if not held.has_room_for(read):
                 text = "too many queries of this connection wait"
                 self._refuse(read, queries, Refusal.OVERLOADED, text)
                 return
@@ -81,6 +100,8 @@ class ReadQueue:
 
     def drop(self, connection: NodeAddress) -> None:
         """Forget the reads of a connection that is gone."""
+        if self._under_way is not None and self._under_way[0].connection == connection:
+            self._under_way = None
         held = self._held.pop(connection, None)
         if held is None:
             return
@@ -93,19 +114,33 @@ class ReadQueue:
             self._places -= self._skipped
             self._skipped = 0
 
-    def run_ready(self, sessions: dict[SessionId, NodeAddress], attachments: Attachments) -> None:
-        """Run all reads for which enough has been applied."""
-        for session in list(self._by_session):
-            waiting = self._by_session[session]
-            applied = self._progress.sequences.get(session)
-            while waiting and (applied is None or waiting[0][0] <= applied):
-                read = self._take(heapq.heappop(waiting))
-                if read is not None:
-                    self._run(read)
-            if not waiting:
-                del self._by_session[session]
+    def moved(self, session: SessionId) -> None:
+        """A session has applied commands, or has ended: reads may have waited for that."""
+        if session in self._by_session:
+            self._moved[session] = None
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether there may be a read for which enough has been applied."""
+        by_index = self._by_index
+        return bool(
+            self._under_way
+            or self._moved
+            or (by_index and by_index[0][0] <= self._progress.applied_index)
+        )
+
+    def run_ready(
+        self, sessions: dict[SessionId, NodeAddress], attachments: Attachments, budget: Budget
+    ) -> None:
+        """Run the reads for which enough has been applied, as far as the budget goes."""
+        if self._under_way is not None:
+            self._go_on(*self._under_way, budget)
+        while self._moved and not budget.spent:
+            session = next(reversed(self._moved))
+            if self._run_behind_commands(session, budget):
+                del self._moved[session]
         by_index, applied_index = self._by_index, self._progress.applied_index
-        while by_index and by_index[0][0] <= applied_index:
+        while by_index and by_index[0][0] <= applied_index and not budget.spent:
             place = heapq.heappop(by_index)
             read = self._take(place)
             if read is None:
@@ -117,34 +152,52 @@ class ReadQueue:
                 waiting = self._by_session.setdefault(queries.session, [])
                 self._order(waiting, queries.sequence, *place[1:], read)
             else:
-                self._run(read)
+                self._run(read, budget)
+
+    def _run_behind_commands(self, session: SessionId, budget: Budget) -> bool:
+        """Run what has waited for commands of a session; False if some of it is left."""
+        waiting = self._by_session.get(session, [])
+        applied = self._progress.sequences.get(session)
+        while waiting and (applied is None or waiting[0][0] <= applied):
+            if budget.spent:
+                return False
+            read = self._take(heapq.heappop(waiting))
+            if read is not None:
+                self._run(read, budget)
+        if not waiting:
+            self._by_session.pop(session, None)
+        return True
 
     def _order(
-        self, order: list[_Place], needed: int, number: int, held: _Held, read: Read
+        self, order: list[_Place], needed: int, number: int, held: HeldReads, read: Read
     ) -> None:
         heapq.heappush(order, (needed, number, held))
-        held.reads[number] = read
-        held.size_bytes += _size_bytes(read)
+        held.hold(number, read)
         self._places += 1
 
     def _take(self, place: _Place) -> Read | None:
         """Let go of a read that has come out of an order; None if its connection has gone."""
         _, number, held = place
-        read = held.reads.pop(number, None)
+        read = held.take(number)
         self._places -= 1
-        if read is None:
-            self._skipped -= 1
-        else:
-            held.size_bytes -= _size_bytes(read)
+        self._skipped -= read is None
         return read
 
-    def _run(self, read: Read) -> None:
+    def _run(self, read: Read, budget: Budget) -> None:
         queries = read.queries
         assert queries is not None, "an attachment follows no command"
         if queries.session not in self._progress.sequences:
             self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
             return
-        results = self._router.answer(queries.operations, queries.count)
+        self._go_on(read, self._router.answer(queries.operations, queries.count), budget)
+
+    def _go_on(self, read: Read, answering: Answering, budget: Budget) -> None:
+        if not answering.go_on(budget):
+            self._under_way = (read, answering)
+            return
+        self._under_way = None
+        queries, results = read.queries, answering.results
+        assert queries is not None, "an attachment follows no command"
         if results is None:
             text = "the answers of these queries do not fit into one message"
             self._refuse(read, queries, Refusal.TOO_LARGE, text)

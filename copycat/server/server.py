@@ -348,6 +348,7 @@ class Server(ServerActor):
             if connection is not None:
                 self.attachments.drop(connection)
                 self.send(self.applier, ConnectionGone(connection))
+                self.send(self.reads, ConnectionGone(connection))
                 self.end(connection)
             return
         link = (message.endpoint, message.incarnation)

@@ -113,6 +113,11 @@ class RunReads:
     reads: tuple[Read, ...]
 
 
+@message(127)
+class ProceedReading:
+    """Go on with reads that are ready: the rest of what was too much for one turn."""
+
+
 @message(126)
 class ConnectionGone:
     """A connection has ended: nobody waits for its reads any more."""
@@ -168,6 +173,11 @@ class LeaderNews:
 @message(141)
 class FlushReads:
     """The end of what arrived in this turn: ask the leader for all of it at once."""
+
+
+@message(142)
+class RefuseReads:
+    """Go on to tell who waits for reads that are refused."""
 
 
 # To a Session, stepped by the Applier.
