@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from copycat.actors import NodeAddress
 from copycat.actors.environment import Disk, Identity, NodeConnected, NodeUnreachable
 from copycat.errors import ConfigurationError, IdentityRefused
+from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity, cluster_id_of
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ class Membership:
         self._taking_part = False
         self._stranger = ("", "")  # whose message was dropped last, and which
         options = server.options
+        refuse_amnesia(
+            self.identity,
+            self.configuration,
+            server.ballot,
+            server.log.floor,
+            server.log.last_term,
+        )
         if self.identity.server_id == 0:
-            if server.log.last_index or server.ballot.term or self.configuration.cluster_id:
-                raise ConfigurationError(
-                    "the data directory has a log but no identity: restore the file 'identity',"
-                    " or start with an empty directory under a new name"
-                )
+            if not server.ballot.written:
+                server.ballot.begin()
             self.identity.establish(options.name, server.environment.random.getrandbits(64) or 1)
         elif self.identity.name != options.name:
             raise ConfigurationError(
@@ -52,8 +57,9 @@ class Membership:
                 f" told to be {options.name!r}: use its own directory, or its own name"
             )
         self._compare_names()
-        for file in self.files:
-            file.start_sync(server.address)
+        server.ballot.start_sync(server.address)
+        server.log.start_sync(server.address)
+        self.configuration.start_sync(server.address)
         self.disk_done()
 
     @property
@@ -102,8 +108,16 @@ class Membership:
                 self._server.peers[name].server_id = server_id
 
     def disk_done(self) -> None:
-        """Go on when identity or configuration have become durable."""
+        """Go on when something has become durable. The identity comes last: whoever has one has
+        the other files, too."""
         identity, configuration = self.files
+        server = self._server
+        if (
+            not self._dialled
+            and server.log.floor.exists
+            and server.ballot.durable == server.ballot.written
+        ):
+            identity.start_sync(server.address)
         if identity.durable == identity.written and not self._dialled:
             self._dialled = True
             self._introduce()

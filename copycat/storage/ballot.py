@@ -31,7 +31,7 @@ class Ballot(SmallFile):
     __slots__ = ("term", "voted_for")
 
     def __init__(self, disk: Disk) -> None:
-        """Load the ballot; without a file it is term 0 and no vote.
+        """Load the ballot; without a file it is term 0 and no vote, and has yet to begin.
 
         Raises:
             BallotCorruptError: the file is damaged. It is never replaced by a fresh one.
@@ -48,6 +48,11 @@ class Ballot(SmallFile):
 
     def _content(self) -> bytes:
         return _CONTENT.pack(self.term, self.voted_for)
+
+    def begin(self) -> None:
+        """Have term 0 on the disk, so that a ballot that is missing later is known as lost."""
+        assert self.written == 0, "a ballot that was found has begun"
+        self.written = 1
 
     def raise_term(self, term: int) -> None:
         """Enter a higher term, without a vote in it."""

@@ -7,9 +7,11 @@
     │   └── BatchFormatError         it is whole, but of a format or kind that is not known here
     ├── LogCorruptError              a record that was durable cannot be read any more
     ├── LogFormatError               the log was written by another version
-    ├── SmallFileCorruptError        a file that is replaced as a whole is damaged
+    ├── SmallFileCorruptError        a small file is damaged
     │   ├── BallotCorruptError
+    │   ├── FloorCorruptError
     │   └── IdentityCorruptError     the identity or the configuration
+    ├── AmnesiaError                 every file is whole, but what was promised is not among them
     └── DiskFailedError              the disk refused an operation
 
 None of them may be retried in the same process: the server stops and a person decides.
@@ -87,8 +89,31 @@ class BallotCorruptError(SmallFileCorruptError):
     """The term and vote cannot be read; starting without them could vote twice in one term."""
 
 
+class FloorCorruptError(SmallFileCorruptError):
+    """How far the log must reach cannot be read; without it a lost log looks like a short one."""
+
+
 class IdentityCorruptError(SmallFileCorruptError):
     """Who this server is, or which servers form its cluster, cannot be read."""
+
+
+class AmnesiaError(StorageError):
+    """The disk has less than this server has promised to others, so it may not speak for itself.
+
+    Nothing was changed on the disk. A server that lost what it had acknowledged or voted is a wiped
+    server: the others have what it lost, and it would let them lose it, too.
+
+    Attributes:
+        file: what is missing, or older than another file says.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        super().__init__(
+            f"file {file} {reason}: this server has lost what it had promised to others, and nothing"
+            f" was changed on the disk; bring that file back as it was last, or treat this server as"
+            f" a wiped one and replace it by a new one"
+        )
 
 
 class DiskFailedError(StorageError):

@@ -56,6 +56,8 @@ def _decode_servers(content: bytes) -> tuple[tuple[str, int], ...]:
 class ServerIdentity(SmallFile):
     """This server's own name and id, drawn at its first start.
 
+    It is written when everything else that a server has from its first start on is durable.
+
     Attributes:
         name: the name it was first started with; empty before that.
         server_id: 64 random bits; 0 when none was drawn yet.
@@ -64,6 +66,7 @@ class ServerIdentity(SmallFile):
     NAME = "identity"
     MAGIC = b"CopyIden"
     TOKEN = 2
+    VERSION = 2  # since then floor and ballot are there before it
     CORRUPT = IdentityCorruptError
 
     __slots__ = ("name", "server_id")

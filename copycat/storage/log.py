@@ -1,14 +1,14 @@
 """The log: batches by index, on disk in segments, recent ones in memory too.
 
 Appending and truncating take effect at once in memory; they are durable when a sync that was
-started after them has ended, which the log learns by ``handle``. There is one sync at a time, and
-all that is appended meanwhile shares the next one.
+started after them has ended, which the log learns by ``handle``.
 
 Invariants: ``durable <= written``; ``synced_index <= last_index``; a place on the disk is written
-with one content; a segment is removed only when a later one that overrules it is durable, so that its return
-after a crash changes nothing.
+with one content; a segment is removed only when a later one that overrules it is durable and named by
+the floor, so that its return after a crash changes nothing.
 
-How segments are laid out is in ``segment``, what is read back after a crash in ``recovery``.
+How segments are laid out is in ``segment``, what makes them durable in ``syncs``, what is read back
+after a crash in ``recovery``, what tells that something is missing in ``floor``.
 Source: Raft dissertation §3.5, §3.8.
 """
 
@@ -19,10 +19,12 @@ from copycat.actors.address import NodeAddress
 from copycat.actors.environment import Disk, DiskDone
 from copycat.storage.batch import Batch
 from copycat.storage.errors import DiskFailedError
+from copycat.storage.floor import Floor
 from copycat.storage.recovery import OFFSET_BITS, recover
 from copycat.storage.segment import RECORDS_OFFSET, Segment, envelope_bytes, segment_name
+from copycat.storage.syncs import Syncs
+from copycat.types import Index, Term
 
-LOG_TOKEN_MIN = 1_000
 SEGMENT_BYTES = 8 << 20
 CACHE_BYTES = 16 << 20
 _READERS_MAX = 8  # segments kept open only because somebody reads far behind
@@ -51,6 +53,8 @@ class Log:
 
         Raises:
             LogCorruptError: something that was durable cannot be read any more.
+            AmnesiaError: a segment that was in use is not there any more.
+            FloorCorruptError: the floor cannot be read.
             LogFormatError: the log was written by a version that is not known here.
             DiskFailedError: the disk cannot be read or written.
         """
@@ -70,24 +74,16 @@ class Log:
         self._cached: dict[int, Batch] = {}
         self._cached_bytes = 0
 
-        self._written = 1 if found.segments else 0
-        self._durable = 0
-        self._synced_index = found.durable_index
-        self._unsynced = self._recovered_unsynced()
-        self._dead = found.dead
-        self._next_token = LOG_TOKEN_MIN
-        self._syncing: list[int] = []  # tokens of the sync under way
-        self._syncing_written = 0
-        self._syncing_index = 0
-        self._syncing_segments: list[Segment] = []
-        self._syncing_dead: list[Segment] = []
+        unsynced = self._recovered_unsynced(found.durable_index)
+        self._syncs = Syncs(
+            disk, found.index, found.floor, found.durable_index, unsynced, found.dead
+        )
         self._allocation_token = 0  # of the allocation under way; 0 for none
         self._spare_number = 0  # of the segment allocated ahead, or being so; 0 for none
-        self._reply_to: NodeAddress | None = None
         if self._tail is not None and not found.resumable:
             self._roll()
 
-    def _recovered_unsynced(self) -> list[Segment]:
+    def _recovered_unsynced(self, synced_index: Index) -> list[Segment]:
         """The recovered segments that may hold anything which is visible but not durable, open.
 
         All of that is written again, or a sync that failed before the start would never be made
@@ -96,11 +92,11 @@ class Log:
         unsynced = []
         end = self._index.last_index
         for segment in reversed(self._segments.values()):
-            if segment is self._tail or end > self._synced_index:
-                if segment.first_index > self._synced_index:
+            if segment is self._tail or end > synced_index:
+                if segment.first_index > synced_index:
                     segment.write_again(0)
-                elif end > self._synced_index:
-                    ordinal = self._index.ordinal_of(self._synced_index + 1)
+                elif end > synced_index:
+                    ordinal = self._index.ordinal_of(synced_index + 1)
                     segment.write_again(self._index.position(ordinal) & _OFFSET_MASK)
                 unsynced.append(segment)
             end = segment.first_index - 1
@@ -124,24 +120,29 @@ class Log:
     @property
     def bytes_used(self) -> int:
         """What the log takes on the disk, what is allocated ahead included."""
-        segments = [*self._segments.values(), *self._dead, *self._syncing_dead]
+        segments = [*self._segments.values(), *self._syncs.every_dead()]
         spare = self._segment_bytes if self._spare_number else 0
         return spare + sum(segment.size_bytes for segment in segments)
 
     @property
     def written(self) -> int:
         """How often the log has changed: appends and truncations, and 1 for what was recovered."""
-        return self._written
+        return self._syncs.written
 
     @property
     def durable(self) -> int:
         """The highest ``written`` that is known to survive a crash."""
-        return self._durable
+        return self._syncs.durable
 
     @property
     def synced_index(self) -> int:
         """The last index of the present log that is known to survive a crash."""
-        return self._synced_index
+        return self._syncs.synced_index
+
+    @property
+    def floor(self) -> Floor:
+        """What the disk holds at least; the log alone writes it."""
+        return self._syncs.floor
 
     def append(self, batch: Batch) -> None:
         """Add a batch at the end, visible at once and durable after the next sync.
@@ -157,16 +158,17 @@ class Log:
             and tail.end > RECORDS_OFFSET
         ):
             tail = self._roll()
-        offset = tail.append(batch.record, self._synced_index)
-        if not self._unsynced or self._unsynced[-1] is not tail:
-            self._unsynced.append(tail)
+        syncs = self._syncs
+        offset = tail.append(batch.record, syncs.synced_index)
+        if not syncs.unsynced or syncs.unsynced[-1] is not tail:
+            syncs.unsynced.append(tail)
         self._index.append(batch.last_index, batch.term, tail.number << OFFSET_BITS | offset)
         self._last_log_time_us = batch.log_time_us
         self._cached[batch.base_index] = batch
         self._cached_bytes += len(batch.record)
         if self._cached_bytes > self._cache_bytes_max:
             self._shrink_cache()
-        self._written += 1
+        syncs.written += 1
 
     def truncate(self, last_index: int) -> None:
         """Drop every batch after ``last_index``; when there is none, nothing changes.
@@ -185,23 +187,23 @@ class Log:
             return
         self._drop_from_cache(last_index)
         self._index.truncate(last_index)
-        self._synced_index = min(self._synced_index, last_index)
-        self._syncing_index = min(self._syncing_index, last_index)
+        self._syncs.truncated(last_index)
         # An overruling segment truncates; no place of the disk is written twice.
         self._roll()
         self._last_log_time_us = self.batch_at(last_index).log_time_us if last_index else 0
-        self._written += 1
+        self._syncs.written += 1
 
     def _roll(self) -> Segment:
         """Begin a new segment with the next index; earlier ones from that index on are dead."""
         first_index = self._index.last_index + 1
+        syncs = self._syncs
         while self._segments:
             number, segment = self._segments.popitem()
             if segment.first_index < first_index:
                 self._segments[number] = segment
                 break
-            self._dead.append(segment)
-        self._unsynced = [old for old in self._unsynced if old.number in self._segments]
+            syncs.dead.append(segment)
+        syncs.unsynced = [old for old in syncs.unsynced if old.number in self._segments]
         if self._spare_number and not self._allocation_token:
             number, allocated_bytes = self._spare_number, self._segment_bytes
             self._spare_number = 0
@@ -210,9 +212,9 @@ class Log:
             number, allocated_bytes = self._number_max, 0
         tail = Segment(self._disk, number)
         continues = next(reversed(self._segments)) if self._segments else 0
-        tail.begin(continues, first_index, self._synced_index, allocated_bytes)
+        tail.begin(continues, first_index, syncs.synced_index, allocated_bytes)
         self._segments[number] = tail
-        self._unsynced.append(tail)
+        syncs.unsynced.append(tail)
         self._tail = tail
         return tail
 
@@ -330,51 +332,47 @@ class Log:
 
     def owns(self, token: int) -> bool:
         """Whether a disk operation with this token was the log's."""
-        return token >= LOG_TOKEN_MIN
+        return self._syncs.owns(token)
 
     def start_sync(self, reply_to: NodeAddress) -> None:
         """Make all that was written so far durable, if it is not and no sync is under way.
 
         It ends as a ``DiskDone`` to ``reply_to``, which must be handed to ``handle``. What is
-        written meanwhile is synced after that without being asked again. May also allocate the
-        next segment ahead, which ends in the same way.
+        written meanwhile is synced after that without being asked again. May also make the floor,
+        and allocate the next segment ahead, which ends in the same way.
 
         Raises:
             DiskFailedError: the disk refused.
         """
-        self._reply_to = reply_to
-        if self._durable < self._written and not self._syncing:
-            self._sync(reply_to)
+        self._syncs.start(reply_to)
         tail = self._tail
         if not self._spare_number and (tail is None or tail.end * 2 >= self._segment_bytes):
             self._number_max += 1
             self._spare_number = self._number_max
-            self._allocation_token = self._take_token()
+            self._allocation_token = self._syncs.take_token()
             name = segment_name(self._spare_number)
             try:
                 self._disk.allocate(name, self._segment_bytes, reply_to, self._allocation_token)
             except OSError as error:
                 raise DiskFailedError(f"allocate file {name}", error) from error
 
-    def _sync(self, reply_to: NodeAddress) -> None:
-        assert not self._syncing, "there is one sync at a time"
-        self._syncing_written = self._written
-        self._syncing_index = self._index.last_index
-        self._syncing_segments, self._unsynced = self._unsynced, []
-        self._syncing_dead, self._dead = self._dead, []
-        assert self._syncing_segments, "whatever was written, was written to a segment"
-        self._syncing = [self._take_token() for _ in self._syncing_segments]
-        for segment in self._syncing_segments:
-            segment.flush()
-        for segment, token in zip(self._syncing_segments, self._syncing, strict=True):
-            try:
-                self._disk.sync(segment.file(), reply_to, token)
-            except OSError as error:
-                raise DiskFailedError(f"sync file {segment.name}", error) from error
+    def raise_floor(self, commit_index: Index, ballot: tuple[Term, int]) -> bool:
+        """Have the floor say what is durable now, if it says less: for a server that is idle, so
+        that damage to its newest records is noticed, of which no later record speaks.
 
-    def _take_token(self) -> int:
-        self._next_token += 1
-        return self._next_token - 1
+        Args:
+            commit_index: how far the log is committed.
+            ballot: term and vote, durable.
+
+        Returns:
+            False when the floor is being written, so that this has to be asked for again.
+
+        Raises:
+            DiskFailedError: the disk refused.
+        """
+        self._syncs.commit_index = commit_index
+        self._syncs.ballot = ballot
+        return self._syncs.raise_floor()
 
     def handle(self, done: DiskDone) -> None:
         """Take note that a disk operation of the log has ended.
@@ -385,29 +383,8 @@ class Log:
         assert self.owns(done.token), "completions go to whom they belong"
         if done.token == self._allocation_token:
             self._allocated(done.error)
-            return
-        assert done.token in self._syncing, "every sync ends once"
-        if done.error is not None:
-            raise DiskFailedError("sync the log", done.error)
-        self._syncing.remove(done.token)
-        if not self._syncing:
-            self._synced()
-
-    def _synced(self) -> None:
-        self._durable = self._syncing_written
-        self._synced_index = self._syncing_index
-        # Only now is what overrules the dead segments durable, and no sync uses their files.
-        for segment in self._syncing_dead:
-            segment.close()
-            self._remove(segment.name)
-        self._syncing_dead = []
-        for segment in self._syncing_segments:
-            if segment is not self._tail:
-                segment.close()
-        self._syncing_segments = []
-        assert self._reply_to is not None, "a sync was asked for by somebody"
-        if self._durable < self._written:
-            self._sync(self._reply_to)
+        else:
+            self._syncs.handle(done)
 
     def _allocated(self, error: str | None) -> None:
         if error is not None:
@@ -415,26 +392,19 @@ class Log:
         self._allocation_token = 0
         if self._tail is not None and self._tail.number > self._spare_number:
             # Came too late: the log has rolled without it, and later segments have higher numbers.
-            self._remove(segment_name(self._spare_number))
+            self._syncs.remove(segment_name(self._spare_number))
             self._spare_number = 0
-
-    def _remove(self, name: str) -> None:
-        try:
-            self._disk.remove(name)
-        except OSError as error:
-            raise DiskFailedError(f"remove file {name}", error) from error
 
     def close(self) -> None:
         """Give all files up. What was not synced is undecided."""
-        for segment in [*self._segments.values(), *self._dead, *self._syncing_dead]:
+        for segment in [*self._segments.values(), *self._syncs.every_dead()]:
             segment.close()
+        self._syncs.floor.close()
 
     def check(self) -> None:
         """Assert every invariant of the log; takes time linear in the number of batches."""
         self._index.check()
-        assert self._durable <= self._written, "nothing is durable before it is written"
-        assert self._synced_index <= self.last_index, "only what is there can be durable"
-        assert self._syncing_index <= self.last_index or not self._syncing, "likewise"
+        self._syncs.check()
         assert self._cached_from + len(self._cached) == len(self._index), "the cache is a suffix"
         cached_bytes = sum(len(batch.record) for batch in self._cached.values())
         assert self._cached_bytes == cached_bytes, "cached bytes are counted"

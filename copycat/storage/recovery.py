@@ -12,15 +12,17 @@ batch or in a later one speaks of that very batch. Claims in earlier segments do
 may speak of batches that were truncated. For the same reason a segment without a header that claims
 one of its own batches had a durable header once.
 
-What cannot be told from a crash: damage to what was synced last of all, as far as no envelope was
-written after that sync. Nothing on this disk contradicts it.
+The floor says which segment was begun last, and how far the log reached when the server was idle or
+began that segment. What cannot be told from a crash is damage to what was synced last of all, before
+the floor was raised to it or another envelope was written. Nothing on this disk contradicts it.
 """
 
 from dataclasses import dataclass, field
 
 from copycat.actors.environment import Disk
 from copycat.storage.batch_index import BatchIndex
-from copycat.storage.errors import LogCorruptError
+from copycat.storage.errors import AmnesiaError, LogCorruptError
+from copycat.storage.floor import Floor
 from copycat.storage.segment import Segment, segment_name, segment_numbers
 
 OFFSET_BITS = 32
@@ -32,6 +34,7 @@ class RecoveredLog:
     """What was found.
 
     Attributes:
+        floor: what the disk holds at least.
         index: every batch of the log.
         segments: the segments it stands in, by number, rising.
         dead: segments that hold nothing of it; they go once a later segment is durable.
@@ -41,6 +44,7 @@ class RecoveredLog:
         resumable: whether the last segment may be continued: nothing stands behind its end.
     """
 
+    floor: Floor
     index: BatchIndex = field(default_factory=BatchIndex)
     segments: dict[int, Segment] = field(default_factory=dict)
     dead: list[Segment] = field(default_factory=list)
@@ -55,10 +59,12 @@ def recover(disk: Disk) -> RecoveredLog:
 
     Raises:
         LogCorruptError: a batch that was durable is missing or damaged.
+        AmnesiaError: a segment that was in use is missing.
+        FloorCorruptError: the floor cannot be read.
         LogFormatError: it was written by a version that is not known here.
         DiskFailedError: the disk cannot be read.
     """
-    found = RecoveredLog()
+    found = RecoveredLog(Floor(disk))
     every = [Segment(disk, number) for number in segment_numbers(disk)]
     headed = [segment for segment in every if segment.recover_header()]
     content = b""
@@ -71,6 +77,8 @@ def recover(disk: Disk) -> RecoveredLog:
         _read_forward(found, segment, content, limit)
         found.segments[segment.number] = segment
     _refuse_damage(found, every, content)
+    _refuse_amnesia(found, headed)
+    found.durable_index = max(found.durable_index, found.floor.promise.last_index)
     for segment in every:
         segment.close()
         if segment.number not in found.segments:
@@ -175,6 +183,44 @@ def _refuse_lost_headers(later: list[Segment], headed: set[int]) -> None:
                 f"its header cannot be read, but {segment.name} says that {durable_index} was"
                 f" durable, and {lowest} stands behind it",
             )
+
+
+def _refuse_amnesia(found: RecoveredLog, headed: list[Segment]) -> None:
+    """Raise if the log has less than the floor says.
+
+    All that was before the segment which the floor names was durable when it was named. So that
+    segment is in the log, unless a later one has truncated it as a whole.
+    """
+    number, last_index = found.floor.promise[:2]
+    known = {segment.number: segment for segment in headed}
+    witness = "file floor"
+    if number and not _is_overruled(found, number, known):
+        while number and number in known:
+            last_index = max(last_index, known[number].first_index - 1)
+            number, witness = known[number].continues, f"file {known[number].name}"
+        if number:
+            raise AmnesiaError(
+                segment_name(number),
+                f"is missing or has lost its beginning, but {witness} says that it was in use",
+            )
+    if found.index.last_index < last_index:
+        last = next(reversed(found.segments.values()), None)
+        raise LogCorruptError(
+            last.name if last else segment_name(1),
+            last.end if last else 0,
+            f"index {found.index.last_index + 1} cannot be read, but by file floor {last_index} was"
+            " durable",
+        )
+
+
+def _is_overruled(found: RecoveredLog, number: int, known: dict[int, Segment]) -> bool:
+    """Whether a segment is in the log, or a later one has truncated it as a whole."""
+    if number in found.segments:
+        return True
+    return number in known and any(
+        later > number and segment.first_index <= known[number].first_index
+        for later, segment in found.segments.items()
+    )
 
 
 def _is_clear(segment: Segment, content: bytes) -> bool:

@@ -276,8 +276,7 @@ class Segment:
 
         Raises:
             LogFormatError: it is valid, but of an unknown version.
-            LogCorruptError: it belongs to another segment, claims what cannot be true, or the file
-                has become shorter.
+            LogCorruptError: it belongs to another segment, or claims what cannot be true.
             DiskFailedError: it cannot be read.
         """
         content = self._read(0, _HEADER.size)
@@ -291,8 +290,6 @@ class Segment:
         number, continues, first_index, durable_index, allocated = numbers
         if number != self.number:
             raise LogCorruptError(self.name, 0, f"this is segment {number} under a wrong name")
-        if self._size() < allocated:
-            raise LogCorruptError(self.name, self._size(), f"it had {allocated} bytes once")
         if durable_index >= first_index:
             raise LogCorruptError(
                 self.name,
@@ -302,7 +299,8 @@ class Segment:
         self.continues = continues
         self.first_index = first_index
         self.durable_index = durable_index
-        self.allocated_bytes = allocated
+        # A file that lost zeros at its end has lost nothing; whatever else it lost is looked for.
+        self.allocated_bytes = min(allocated, self._size())
         self.end = RECORDS_OFFSET
         return True
 

@@ -2,7 +2,8 @@
 
 A file that exists and is not valid is refused, never taken for a missing one.
 
-Format, little endian: magic (8 bytes), CRC-32 of all that follows, format version, content.
+Format, little endian: magic (8 bytes), CRC-32 of all that follows, format version of this kind of
+file, content.
 """
 
 import struct
@@ -13,7 +14,6 @@ from copycat.actors.environment import Disk, DiskDone
 from copycat.storage.errors import DiskFailedError, SmallFileCorruptError
 
 _HEADER = struct.Struct("<8sII")
-_FORMAT_VERSION = 1
 
 
 class SmallFile:
@@ -21,6 +21,7 @@ class SmallFile:
 
     Attributes:
         NAME, MAGIC, TOKEN: the file, its first eight bytes, the token of its disk operations.
+        VERSION: of the format of its content.
         CORRUPT: what is raised when it is damaged.
         written: how often it has changed, and 1 for what was found on the disk.
         durable: the highest ``written`` that is known to survive a crash.
@@ -29,6 +30,7 @@ class SmallFile:
     NAME: str
     MAGIC: bytes
     TOKEN: int
+    VERSION = 1
     CORRUPT: type[SmallFileCorruptError]
 
     __slots__ = ("_disk", "_replacing", "_reply_to", "durable", "written")
@@ -61,7 +63,7 @@ class SmallFile:
         magic, crc, version = _HEADER.unpack_from(found)
         if magic != self.MAGIC or crc32(found[12:]) != crc:
             raise self.CORRUPT(self.NAME, "its magic or CRC does not match")
-        if version != _FORMAT_VERSION:
+        if version != self.VERSION:
             raise self.CORRUPT(self.NAME, f"format version {version} is not known")
         self.written = 1
         return found[_HEADER.size :]
@@ -83,7 +85,7 @@ class SmallFile:
         if self._replacing is not None or self.durable == self.written:
             return
         self._replacing = self.written
-        body = _FORMAT_VERSION.to_bytes(4, "little") + self._content()
+        body = self.VERSION.to_bytes(4, "little") + self._content()
         content = self.MAGIC + crc32(body).to_bytes(4, "little") + body
         try:
             self._disk.replace(self.NAME, content, reply_to, self.TOKEN)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_file import PAGE_BYTES, Content
+from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
@@ -132,10 +133,14 @@ def _is_refused(image: Mapping[str, bytes]) -> bool:
     """Whether a server refuses these files; one that takes them changes nothing while it looks."""
     disk = _disk_with(image)
     try:
-        Ballot(disk)
-        ServerIdentity(disk)
-        ClusterConfiguration(disk)
-        recover(disk)
+        found = recover(disk)
+        refuse_amnesia(
+            ServerIdentity(disk),
+            ClusterConfiguration(disk),
+            Ballot(disk),
+            found.floor,
+            found.index.last_term,
+        )
     except StorageError:
         return True
     return False

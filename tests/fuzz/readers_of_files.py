@@ -16,7 +16,14 @@ from copycat.storage.batch import (
     Part,
     bundled,
 )
-from copycat.storage.errors import BatchCorruptError, LogCorruptError, LogFormatError
+from copycat.storage.errors import (
+    AmnesiaError,
+    BatchCorruptError,
+    FloorCorruptError,
+    LogCorruptError,
+    LogFormatError,
+)
+from copycat.storage.floor import Floor
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.log import Log
 from copycat.storage.segment import RECORDS_OFFSET, segment_name
@@ -29,6 +36,8 @@ SMALL_FILE_SEALED_FROM = 12  # magic and CRC stand before it
 ENVELOPE = struct.Struct("<4sIIQ")
 PADDING_BYTES_MAX = 7  # behind a record; when it alone is cut off, the log ends behind the file
 SEGMENT_MAGIC = b"CopycLog"
+SLOT_BYTES = 56  # of the floor
+SLOT_SPACE_BYTES = 4096
 ENVELOPE_MAGIC = b"\xc5Bat"
 PIECE = struct.Struct("<BI")  # of a log: the number of the segment, and how long its file is
 
@@ -176,11 +185,13 @@ def read_log(data: bytes) -> str:
     disk = disk_with(files)
     try:
         log = Log(disk, segment_bytes=SEGMENT_BYTES, cache_bytes=0)
-    except (LogCorruptError, LogFormatError) as error:
+    except (LogCorruptError, LogFormatError, AmnesiaError, FloorCorruptError) as error:
         refused = error
     else:
         return go_on(disk, log)
     assert {name: disk.load(name) for name in disk.names()} == files, "nothing was changed"
+    if isinstance(refused, AmnesiaError | FloorCorruptError):
+        return f"{type(refused).__name__} {refused.file}"
     end = len(files.get(refused.file, b"")) + PADDING_BYTES_MAX  # a missing file may be named
     assert 0 <= refused.offset <= end, "it is said where"
     return f"{type(refused).__name__} {str(refused).partition('(')[2]}"
@@ -206,7 +217,9 @@ def go_on(disk: SimulatedDisk, log: Log) -> str:
     disk.crash(kept=0.0)
     again = Log(disk, segment_bytes=SEGMENT_BYTES, cache_bytes=0)
     assert [batch.record for batch in again.read_ahead(1, again.last_index)] == [*kept, added]
-    return f"{min(len(kept), 3)} batches, {len(log._segments)} segments, {len(log._dead)} dead"
+    return (
+        f"{min(len(kept), 3)} batches, {len(log._segments)} segments, {len(log._syncs.dead)} dead"
+    )
 
 
 def split_log(data: bytes) -> list[bytes]:
@@ -225,8 +238,9 @@ def join_log(parts: list[bytes]) -> bytes:
 
 
 def files_of(data: bytes) -> dict[str, bytes]:
-    """The files that an input stands for."""
-    return {segment_name(part[0]): part[1:] for part in split_log(data)}
+    """The files that an input stands for; number 0 is the floor."""
+    parts = split_log(data)
+    return {segment_name(part[0]) if part[0] else Floor.NAME: part[1:] for part in parts}
 
 
 def seal_log(data: bytes) -> bytes:
@@ -235,8 +249,13 @@ def seal_log(data: bytes) -> bytes:
 
 
 def seal_segment(number: int, content: bytes) -> bytes:
-    """A segment behind its number, with all checksums that belong to it."""
+    """A segment behind its number, or the floor, with all checksums that belong to it."""
     sealed = bytearray(content)
+    if number == 0:
+        for start in range(0, len(sealed) - SLOT_BYTES, SLOT_SPACE_BYTES):
+            sealed[start + 8 : start + 12] = crc32(
+                sealed[start + 12 : start + SLOT_BYTES]
+            ).to_bytes(4, "little")
     if len(sealed) >= RECORDS_OFFSET and sealed.startswith(SEGMENT_MAGIC):
         sealed[8:12] = crc32(sealed[12:RECORDS_OFFSET]).to_bytes(4, "little")
     at = sealed.find(ENVELOPE_MAGIC)
@@ -279,7 +298,8 @@ def input_of(disk: SimulatedDisk) -> bytes:
     parts = []
     for name in disk.names():
         content = disk.load(name) or b""
-        parts.append(bytes([int(name.removeprefix("log-"))]) + content)
+        number = 0 if name == Floor.NAME else int(name.removeprefix("log-"))
+        parts.append(bytes([number]) + content)
     return join_log(parts)
 
 
@@ -298,7 +318,13 @@ READERS = [
         "log",
         read_log,
         logs,
-        ("storage/log.py", "storage/recovery.py", "storage/segment.py", "storage/batch_index.py"),
+        (
+            "storage/log.py",
+            "storage/recovery.py",
+            "storage/segment.py",
+            "storage/batch_index.py",
+            "storage/floor.py",
+        ),
         seal=seal_log,
         split=split_log,
         join=join_log,

@@ -13,6 +13,7 @@ RECOVERY = "copycat/storage/recovery.py"
 REPLICATOR = "copycat/server/replicator.py"
 ROLE = "copycat/server/roles/role.py"
 SEGMENT = "copycat/storage/segment.py"
+SYNCS = "copycat/storage/syncs.py"
 SERVER = "copycat/server/server.py"
 SMALL_FILE = "copycat/storage/small_file.py"
 
@@ -200,7 +201,7 @@ DISKS = [
     Piece(
         "a sync that fails is passed over",
         "PostgreSQL (fsyncgate, 2018)",
-        LOG,
+        SYNCS,
         'if done.error is not None:\n            raise DiskFailedError("sync the log", done.error)',
         "if done.error == self:\n            raise DiskFailedError",
     ),
@@ -214,23 +215,23 @@ DISKS = [
     Piece(
         "what is written during a sync counts as synced",
         "etcd 3.5 (an index saved while its entry is under way)",
-        LOG,
-        "self._durable = self._syncing_written\n        self._synced_index = self._syncing_index",
-        "self._durable = self._written\n        self._synced_index = self._index.last_index",
+        SYNCS,
+        "self.durable = sync.written\n            self.synced_index = sync.index",
+        "self.durable = self.written\n            self.synced_index = self._index.last_index",
     ),
     Piece(
         "what was cut is durable still",
         "etcd/raft (asynchronous storage writes, ABA)",
-        LOG,
-        "self._synced_index = min(self._synced_index, last_index)",
-        "self._synced_index += 0",
+        SYNCS,
+        "self.synced_index = min(self.synced_index, last_index)",
+        "self.synced_index += 0",
     ),
     Piece(
         "what a start finds in the cache of the system counts as durable",
         "PostgreSQL (fsyncgate: the page cache is not the disk)",
         LOG,
-        "self._synced_index = found.durable_index",
-        "self._synced_index = found.index.last_index",
+        "found.floor, found.durable_index,",
+        "found.floor, found.index.last_index,",
     ),
     Piece(
         "what was cut is back after a restart",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.environment import DiskDone, File
+from copycat.storage.floor import Floor
 
 SECTOR_BYTES = 512
 SERVER = NodeAddress.well_known("s1", 1)
@@ -185,6 +186,10 @@ class MemoryDisk:
     def files(self) -> dict[str, bytes]:
         """All that is visible, as it is after the death of the process alone."""
         return {name: bytes(inode.visible) for name, inode in self.visible.items()}
+
+    def segments(self) -> dict[str, bytes]:
+        """The log without its floor: what its own files say of it."""
+        return {name: content for name, content in self.files().items() if name != Floor.NAME}
 
     def after_crash(self, chance: random.Random) -> dict[str, bytes]:
         """All that is left after a loss of power: what is durable, and any part of the rest."""

@@ -10,19 +10,22 @@ import pytest
 from copycat.actors.environment import Disk, DiskDone
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.storage.batch import Batch
-from copycat.storage.errors import DiskFailedError, LogCorruptError
+from copycat.storage.errors import AmnesiaError, DiskFailedError, LogCorruptError
+from copycat.storage.floor import Floor
 from copycat.storage.log import Log
 from copycat.storage.recovery import RecoveredLog, recover
 from copycat.storage.segment import Segment
+from copycat.storage.syncs import Syncs
 from every_crash import SERVER, CutDisk, Tally, after_every_crash
 from log_story import Witness, batch
 
 SEGMENT_BYTES = 1_024  # two pages
 
 # What a log does. "sync" asks for one, "end" ends the oldest operation of the disk that is under
-# way and "end last" the latest; a truncation says how many batches it drops; "fail" lets the next
-# sync fail, which ends the process as "killed" does. After "killed" and "power" a new life begins,
-# with each combination of what may be left of the former.
+# way and "end last" the latest, and then what of the floor is; "end one" does not. A truncation says
+# how many batches it drops; "commit" promises all that is durable, but for so many batches; "fail"
+# lets the next sync fail, which ends the process as "killed" does. After "killed" and "power" a new
+# life begins, with each combination of what may be left of the former.
 LIVES = {
     "appending": "append, append 300, sync, end, end, append, append 300, sync, append, end, end",
     "appending while a sync is under way": (
@@ -81,11 +84,40 @@ LIVES = {
     "a life after a failed sync of two segments": (
         "sync, end, append 500, append 500, fail, sync, end, end, killed, sync, end, end, end"
     ),
+    "promising what is committed": (
+        "append, append, sync, end, end, commit, end, append, commit, end, sync, end, commit, end"
+    ),
+    "truncating what is not committed": (
+        "append, append, sync, end, end, commit 1, end, truncate 1, append 9, sync, end, commit, end"
+    ),
+    "promising, and a second life": (
+        "append, sync, end, end, commit, killed, sync, end, commit, end, append, sync, end, power, sync, end, commit, end,"
+        " append, sync, end, commit, end"
+    ),
+    "going on while the floor is written": (
+        "append 500, append 300, sync, end one, end one, append, sync, end one, append, end last"
+    ),
+    "removing after the floor is written": (
+        "append 500, sync, end, end, append 500, sync, end, end, truncate 2, append, sync, end one,"
+        " end one, append, end one, end one"
+    ),
     "a life after a failed sync of a truncation": (
         "append, append, append, sync, end, end, truncate 2, append 9, fail, sync, end, killed,"
         " append, sync, end, end"
     ),
 }
+
+
+def made_floor() -> dict[str, bytes]:
+    """A disk with a floor and nothing else, as a server has it before it writes to its log."""
+    disk = SimulatedDisk(random.Random(0))
+    floor = Floor(disk)
+    floor.make(SERVER)
+    floor.handle(disk.finish())
+    return disk.image()
+
+
+FLOOR = made_floor()
 
 
 class Life:
@@ -123,11 +155,18 @@ class Life:
             witness.truncate(log, end)
         elif what == "sync":
             log.start_sync(SERVER)
+        elif what == "commit":
+            end = log.synced_index
+            for _ in range(int(number or 0)):
+                end = log.end_at_or_before(max(0, end - 1))
+            log.raise_floor(end, (1, 1))
         elif what == "fail":
             disk.fail_next_sync()
         elif what == "end":
             if disk.pending:
-                log.handle(disk.end(-1 if number else 0))
+                log.handle(disk.end(-1 if number == "last" else 0))
+            while Floor.TOKEN in disk.pending and number != "one":
+                log.handle(disk.end(disk.pending.index(Floor.TOKEN)))
         elif what == "killed":
             disk.detach()
             self.log = self.opened()
@@ -139,6 +178,7 @@ class Life:
 
 def live(script: str, disk: CutDisk, witness: Witness) -> None:
     """Follow a script; it may be cut anywhere."""
+    disk.restore(FLOOR)
     life = Life(disk, witness)
     failed = False
     for step in script.split(", "):
@@ -171,22 +211,22 @@ def test_the_log_after_every_crash(name: str, power: bool) -> None:
     assert tally.images > (7 if power else 3), "crashes leave different things"
 
 
-def acknowledge_with_the_first_file(log: Log, done: DiskDone) -> None:
-    """A planted ``Log.handle``: it does not wait for the other files of a sync."""
-    if done.token == log._allocation_token:
-        log._allocated(done.error)
-    elif done.token in log._syncing and done.error is None:
-        log._syncing.clear()
-        log._synced()
+def acknowledge_with_the_first_file(syncs: Syncs, done: DiskDone) -> None:
+    """A planted ``Syncs.handle``: it does not wait for the other files of a sync."""
+    sync = syncs._under_way
+    if sync is not None and done.token in sync.tokens:
+        sync.tokens = [done.token]
+    if sync is not None or syncs.floor.owns(done.token):
+        handle(syncs, done)
 
 
 def remove_before_the_sync(log: Log) -> Segment:
     """A planted ``Log._roll``: what is overruled goes before what overrules it is durable."""
     tail = roll(log)
-    for segment in log._dead:
+    for segment in log._syncs.dead:
         segment.close()
-        log._remove(segment.name)
-    log._dead.clear()
+        log._syncs.remove(segment.name)
+    log._syncs.dead.clear()
     return tail
 
 
@@ -212,7 +252,7 @@ def claims_too_much(segment: Segment, record: bytes, durable_index: int) -> int:
     return append(segment, record, Batch.decode(record).base_index - 1)
 
 
-def writes_no_header_again(log: Log) -> list[Segment]:
+def writes_no_header_again(log: Log, synced_index: int) -> list[Segment]:
     """A planted ``Log._recovered_unsynced``: a segment that is not durable at all is left as it is."""
     write_again = Segment.write_again
     with pytest.MonkeyPatch.context() as patch:
@@ -221,14 +261,14 @@ def writes_no_header_again(log: Log) -> list[Segment]:
             "write_again",
             lambda segment, offset: write_again(segment, offset) if offset else None,
         )
-        return recovered_unsynced(log)
+        return recovered_unsynced(log, synced_index)
 
 
 recovered_unsynced = Log._recovered_unsynced
-roll, append = Log._roll, Segment.append
+roll, append, handle = Log._roll, Segment.append, Syncs.handle
 # What is planted where, and the life that shows it.
 PLANTED = [
-    ("log.Log.handle", acknowledge_with_the_first_file, "rolling without one"),
+    ("syncs.Syncs.handle", acknowledge_with_the_first_file, "rolling without one"),
     ("log.Log._roll", remove_before_the_sync, "truncating over two segments"),
     (
         "recovery._current",
@@ -252,14 +292,16 @@ def test_a_planted_bug_is_found(
 ) -> None:
     """Each of these mistakes breaks a promise in the life that is there for it."""
     monkeypatch.setattr(f"copycat.storage.{place}", mistake)
-    with pytest.raises((AssertionError, LogCorruptError), match=r"since the last durable|damaged"):
+    with pytest.raises(
+        (AssertionError, LogCorruptError, AmnesiaError), match=r"since the last|damaged|lost what"
+    ):
         try_every_crash(name, power=True)
 
 
 def test_a_disk_that_lies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """When syncs save nothing, what was acknowledged is lost, and the checks above see it."""
     monkeypatch.setattr(SimulatedDisk, "__init__", lying_init)
-    with pytest.raises(AssertionError, match="since the last durable"):
+    with pytest.raises((AssertionError, AmnesiaError), match=r"since the last durable|lost what"):
         try_every_crash("appending", power=True)
 
 

@@ -1,7 +1,8 @@
 """Every bit turned over, every byte zeroed, every length: the right log, or an error that says so.
 
+This is what the files of the log say of each other, without the floor; see ``test_floor`` for that.
 What may be lost in silence is what was synced last, as long as nothing was written since; and what
-was cut off from the newest file, unless its size was in its header.
+was cut off from the newest file.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ class Past:
         if self.log.durable < self.log.written:
             self.log.start_sync(SERVER)
             self.states.append(records(self.log))
-        return self.returned | self.disk.files()
+        return self.returned | self.disk.segments()
 
 
 def grown(past: Past) -> None:
@@ -126,7 +127,7 @@ def removed_and_returned(past: Past) -> None:
     past.sync()
     past.append(0, 0, 0, 0, 0, 0)
     past.sync()
-    past.returned = past.disk.files()
+    past.returned = past.disk.segments()
     past.truncate(2)
     past.append(9, 9)
     past.sync()
@@ -138,7 +139,7 @@ def rolled_after_a_truncation(past: Past) -> None:
     """A segment that overrules others is full, and another one continues it."""
     past.append(*[0] * 14)
     past.sync()
-    past.returned = past.disk.files()
+    past.returned = past.disk.segments()
     past.truncate(2)
     past.append(9, 9, 9, 9)
     past.sync()
@@ -257,7 +258,7 @@ def test_every_bit_while_the_log_is_read() -> None:
     past.log.close()
     log = Log(past.disk, segment_bytes=SEGMENT_BYTES, cache_bytes=0)
     refused = 0
-    for name, content in past.disk.files().items():
+    for name, content in past.disk.segments().items():
         visible = past.disk.visible[name].visible
         for damaged in flips(content):
             visible[:] = damaged

@@ -6,8 +6,9 @@ import pytest
 
 from copycat.actors.environment import DiskDone
 from copycat.storage.errors import DiskFailedError
-from copycat.storage.log import LOG_TOKEN_MIN, Log
+from copycat.storage.log import Log
 from copycat.storage.segment import envelope_bytes
+from copycat.storage.syncs import LOG_TOKEN_MIN
 from log_story import SEGMENT_BYTES, batch, records, settle
 from memory_disk import SERVER, MemoryDisk
 
@@ -49,23 +50,29 @@ def test_reading_on_takes_large_pieces() -> None:
     assert list(log.read_ahead(11, 10)) == []
 
 
+def begun_log(disk: MemoryDisk) -> Log:
+    """A log with one batch, of which everything is durable."""
+    log = Log(disk)
+    log.append(batch(1))
+    settle(log, disk)
+    return log
+
+
 def test_what_arrives_during_a_sync_shares_the_next_one() -> None:
     """There is one sync at a time; the next follows by itself and covers all that came meanwhile."""
     disk = MemoryDisk()
-    log = Log(disk)
+    log = begun_log(disk)
+    log.append(batch(2))
     log.start_sync(SERVER)
-    log.handle(disk.deliver())  # the first segment is allocated ahead
-    log.append(batch(1))
-    log.start_sync(SERVER)
-    for index in range(2, 5):
+    for index in range(3, 6):
         log.append(batch(index))
         log.start_sync(SERVER)
     assert len(disk.pending) == 1
     log.handle(disk.deliver())
-    assert (log.durable, log.synced_index) == (1, 1)
+    assert (log.durable, log.synced_index) == (2, 2)
     assert len(disk.pending) == 1
     log.handle(disk.deliver())
-    assert (log.durable, log.synced_index) == (4, 4)
+    assert (log.durable, log.synced_index) == (5, 5)
     log.start_sync(SERVER)
     assert not disk.pending, "nothing is synced twice"
 
@@ -73,15 +80,13 @@ def test_what_arrives_during_a_sync_shares_the_next_one() -> None:
 def test_a_truncation_during_a_sync_is_not_durable_with_it() -> None:
     """A sync makes durable what was written before it, and counts only what is still there."""
     disk = MemoryDisk()
-    log = Log(disk)
-    log.start_sync(SERVER)
-    log.handle(disk.deliver())
-    for index in range(1, 6):
+    log = begun_log(disk)
+    for index in range(2, 6):
         log.append(batch(index))
     log.start_sync(SERVER)
     log.truncate(2)
     log.append(batch(3, term=2))
-    assert log.synced_index == 0
+    assert log.synced_index == 1
     log.handle(disk.deliver())
     assert (log.written, log.durable) == (7, 5)
     assert log.synced_index == 2, "index 3 is another batch now, and not durable"
@@ -90,17 +95,22 @@ def test_a_truncation_during_a_sync_is_not_durable_with_it() -> None:
 
 
 def test_a_sync_over_a_roll_waits_for_both_files() -> None:
-    """What stands in two segments is durable when both are, in whatever order they end."""
+    """What stands in two segments is durable when both are, in whatever order they end, and the floor
+    names the second."""
     for order in ([0, 0], [1, 0]):
         disk = MemoryDisk()
         log = Log(disk, segment_bytes=SEGMENT_BYTES)
+        log.start_sync(SERVER)
+        log.handle(disk.deliver())  # the floor
+        log.handle(disk.deliver())  # a segment that is allocated ahead
         log.append(batch(1, operations=b"x" * 1_500))
         log.append(batch(2, operations=b"x" * 1_500))
         log.start_sync(SERVER)
         assert len(disk.pending) == 3, "two syncs and an allocation"
         log.handle(disk.deliver(order[0]))
-        assert (log.durable, log.synced_index) == (0, 0)
         log.handle(disk.deliver(order[1]))
+        assert (log.durable, log.synced_index) == (0, 0)
+        log.handle(disk.deliver(1))
         assert (log.durable, log.synced_index) == (2, 2)
 
 
@@ -109,16 +119,16 @@ def test_the_next_segment_is_allocated_ahead_and_used() -> None:
     disk = MemoryDisk()
     log = Log(disk, segment_bytes=SEGMENT_BYTES)
     settle(log, disk)
-    (spare,) = disk.names()
+    (spare,) = disk.segments()
     assert log.bytes_used == SEGMENT_BYTES
     log.append(batch(1, operations=b"x" * 1_200))
-    assert disk.names() == [spare]
+    assert list(disk.segments()) == [spare]
     settle(log, disk)
-    assert len(disk.names()) == 2
+    assert len(disk.segments()) == 2
     log.append(batch(2, operations=b"x" * 1_200))
     settle(log, disk)
-    assert len(disk.names()) == 3
-    assert log.bytes_used == 3 * SEGMENT_BYTES == sum(map(len, disk.files().values()))
+    assert len(disk.segments()) == 3
+    assert log.bytes_used == 3 * SEGMENT_BYTES == sum(map(len, disk.segments().values()))
 
 
 def test_a_segment_allocated_too_late_is_removed() -> None:
@@ -153,10 +163,9 @@ def test_a_record_larger_than_a_segment_gets_its_own() -> None:
 def test_one_write_for_all_that_is_appended_in_a_turn() -> None:
     """Envelopes are gathered until they are synced or read from the disk."""
     disk = MemoryDisk()
-    log = Log(disk)
-    settle(log, disk)
+    log = begun_log(disk)
     before = disk.operations
-    for index in range(1, 50):
+    for index in range(2, 50):
         log.append(batch(index))
     assert disk.operations == before
     settle(log, disk)

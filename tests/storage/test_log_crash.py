@@ -81,7 +81,7 @@ def test_leftovers_of_a_torn_group_never_join_what_is_appended_later() -> None:
     log.append(batch(3, operations=b"left over"))
     log.close()
     log.start_sync(SERVER)
-    (name,) = [name for name in disk.names() if disk.files()[name].rstrip(b"\0")]
+    (name,) = [name for name, old in disk.segments().items() if old.rstrip(b"\0")]
     content = bytearray(disk.files()[name])
     content[first_end : first_end + 40] = bytes(40)
     disk = MemoryDisk({name: bytes(content)})

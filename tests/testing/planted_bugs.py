@@ -402,7 +402,9 @@ BUGS = [
     PlantedBug(
         "commit goes back", (rules.COMMIT_GROWS,), LEADERS, bugs.follows_the_commit_index_back
     ),
-    PlantedBug("uncovered commit", (rules.COVERED,), LEADERS, commits_beyond_what_was_verified),
+    PlantedBug(
+        "uncovered commit", (rules.COVERED, *COMMITTED), LEADERS, commits_beyond_what_was_verified
+    ),
     PlantedBug("unverified commit", COMMITTED, LEADERS, commits_beyond_what_was_verified_unseen),
     PlantedBug("unverified ack", ACKNOWLEDGED, LEADERS, acknowledges_more_than_was_verified),
     PlantedBug("forgotten match", (rules.REPLICATION,), LEADERS, bugs.forgets_what_matched),
