@@ -9,6 +9,10 @@ from typing import Literal
 from copycat.client.status import Answer, NoAnswer
 from copycat.protocol.status import Status
 
+STANDS_STILL_MS = 1_000
+"""A server whose applied index stands behind its commit index for longer is not well: a state machine
+does not come to its end, or something is broken that should have stopped the server."""
+
 Verdict = Literal["healthy", "degraded", "no leader", "unreachable"]
 
 
@@ -27,6 +31,11 @@ class Member:
     endpoint: str
     status: Status | None
     reason: str
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it answers, but has applied nothing for long of what is committed."""
+        return self.status is not None and self.status.apply_stood_ms > STANDS_STILL_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ class Health:
             return "unreachable"
         if self.leader is None:
             return "no leader"
+        if any(member.stands_still for member in self.members):
+            return "degraded"
         return "healthy" if reached == self.total else "degraded"
 
 

@@ -45,6 +45,7 @@ class Status:
     last_index: int
     commit_index: int
     applied_index: int
+    apply_stood_ms: int  # since applied_index has moved, while commit_index is beyond it; else 0
     log_bytes: int
     log_time_us: int
     sessions: int

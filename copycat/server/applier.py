@@ -158,6 +158,7 @@ class Applier(ServerActor):
     def _work(self) -> None:
         """Apply what is committed, as far as the budget goes."""
         progress, budget = self._progress, Budget(self.environment.clock)
+        applied_index = progress.applied_index
         while progress.applied_index < self._commit_index:
             if self._begun is None:
                 if self._reads.are_ready:  # or it may never be their turn, between two batches
@@ -170,6 +171,8 @@ class Applier(ServerActor):
                 self._begun = None
             if budget.spent:
                 break
+        if progress.applied_index > applied_index:
+            progress.moved_s = self.environment.clock.monotonic_s()
         settled = self._settle(budget)
         if progress.applied_index < self._commit_index or not settled:
             self._proceeding = True

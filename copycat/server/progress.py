@@ -13,6 +13,7 @@ class Progress:
 
     Attributes:
         applied_index: all entries up to here have been applied.
+        moved_s: when ``applied_index`` last moved, on the node's monotonic clock.
         wanted_index: the Server is told once when this index is applied; None: it waits for none.
         next_due_us: the log time of the next timer or expiry; None when there is none.
         sequences: of each open session, the sequence of its last applied command.
@@ -24,6 +25,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.applied_index: Index = 0
+        self.moved_s = 0.0
         self.wanted_index: Index | None = None
         self.next_due_us: int | None = None
         self.sequences: dict[SessionId, int] = {}

@@ -100,6 +100,7 @@ class Server(ServerActor):
         self.notes = Notes(self.environment.clock, options.name)
         self.counters = Counters(self.now_s())
         self.commit_index: Index = 0
+        self.behind_since_s = 0.0  # when something was committed while all was applied
         self.peers = {
             name: Peer(name, endpoint)
             for name, endpoint in options.peers.items()
@@ -198,6 +199,8 @@ class Server(ServerActor):
         """
         if index > self.commit_index:
             assert index <= self.log.last_index, "what is committed is in the log"
+            if self.progress.applied_index >= self.commit_index:
+                self.behind_since_s = self.now_s()
             self.commit_index = index
             if not self._looking:
                 self._look_later()

@@ -52,6 +52,7 @@ def status_of(server: "Server", request: int) -> Status:
         last_index=server.log.last_index,
         commit_index=server.commit_index,
         applied_index=progress.applied_index,
+        apply_stood_ms=_apply_stood_ms(server, now_s),
         log_bytes=server.log.bytes_used,
         log_time_us=server.log.last_log_time_us,
         sessions=len(progress.sequences),
@@ -72,3 +73,9 @@ def _long_handlers(server: "Server") -> Iterator[LongHandlers]:
     over = server.environment.handlers.over
     for name in over[0]:
         yield LongHandlers(name, *[counts.get(name, 0) for counts in over])
+
+
+def _apply_stood_ms(server: "Server", now_s: float) -> int:
+    if server.progress.applied_index >= server.commit_index:
+        return 0
+    return round((now_s - max(server.progress.moved_s, server.behind_since_s)) * 1000)

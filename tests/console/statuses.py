@@ -45,6 +45,7 @@ def status(name: str, role: str = "follower", term: int = 42, leader: str = "n2"
         last_index=918_204,
         commit_index=918_203,
         applied_index=918_200,
+        apply_stood_ms=3,
         log_bytes=41 << 20,
         log_time_us=1,
         sessions=118,

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from copycat.client.status import Answer
+from copycat.console.cli.status import lines
+from copycat.console.dashboard.model import Observer
 from copycat.console.health import health_of
-from statuses import healthy, silence, status
+from statuses import WALL_S, healthy, silence, status
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,20 @@ def test_a_server_of_another_cluster_counts_as_not_there() -> None:
     assert (health.verdict, health.leader, len(health.statuses)) == ("degraded", "n2", 2)
     assert "another cluster: 0000000000000008" in health.members[2].reason
     assert health_of([replace(foreign, cluster_id=0), *healthy()[:2]]).verdict == "healthy"
+
+
+def test_a_server_that_stands_still_is_not_well() -> None:
+    """Behind its commit index for more than a second it is no healthy one, though it answers."""
+    n1, n2, n3 = status("n1"), status("n2", "leader"), status("n3")
+    still = health_of([n1, n2, replace(n3, apply_stood_ms=1_001)])
+    assert still.verdict == "degraded"
+    assert [member.id for member in still.members if member.stands_still] == ["n3"]
+    assert health_of([n1, n2, replace(n3, apply_stood_ms=1_000)]).verdict == "healthy"
+    told = lines(still)
+    assert told[0].startswith("degraded: leader n2, term 42, 3 of 3 servers reachable")
+    assert told[-1].startswith("n3: stands still at 918,200 of 918,203 committed entries for 1")
+    rows = Observer().observe([n1, n2, replace(n3, apply_stood_ms=1_001)], 1.0, WALL_S).rows
+    assert [row.condition for row in rows] == ["OK", "OK", "XSTILL"]
 
 
 def test_servers_are_in_the_order_of_their_numbers() -> None:

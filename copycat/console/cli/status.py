@@ -10,6 +10,7 @@ from copycat.console.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
     from copycat.console.health import Health, Member
+    from copycat.protocol.status import Status
 
 SCHEMA = "copycat.status/1"
 CODES = {
@@ -24,6 +25,7 @@ FIGURES = (
     "last_index",
     "commit_index",
     "applied_index",
+    "apply_stood_ms",
     "log_bytes",
     "sessions",
 )
@@ -36,7 +38,7 @@ FIGURES = (
 def command(context: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Show what each server knows: this needs neither a leader nor a majority.
 
-    Exits with 0 when all is well, 9 when a server cannot be reached, 4 when there is no leader,
+    Exits with 0 when all is well, 9 when a server cannot be reached or stands still, 4 when there is no leader,
     5 when no server can be reached.
     """
     endpoints = settings.endpoints()
@@ -102,7 +104,19 @@ def lines(health: "Health") -> list[str]:
             for member in health.members
             if member.status is None
         ],
+        *[_still(member.status) for member in health.members if member.stands_still],
     ]
+
+
+def _still(status: "Status | None") -> str:
+    from copycat.console.notation import age_text, printable
+
+    assert status is not None, "only a server that answers stands still"
+    return (
+        f"{printable(status.name)}: stands still at {status.applied_index:,} of"
+        f" {status.commit_index:,} committed entries for {age_text(status.apply_stood_ms / 1000)}:"
+        " its log says what it works at"
+    )
 
 
 def _place(member: "Member") -> str:

@@ -224,6 +224,8 @@ class Observer:
 def _condition(member: Member, told: PeerStatus | None, lag: int | None) -> str:
     if member.status is None:
         return "XDOWN"
+    if member.stands_still:
+        return "XSTILL"  # it applies nothing of what is committed
     if member.status.role == "inactive":
         return "!WAITS"  # for servers it has never met
     if told is not None and not told.connected:

@@ -48,7 +48,7 @@ HELP = (
         "STATE",
         (
             "OK; !BEHIND by more than 1,000 entries; !CUT: the leader does not reach it;"
-            " !WAITS for servers that it has never met; XDOWN: it does not answer us"
+            " !WAITS for servers never met; XSTILL: it applies nothing; XDOWN: no answer"
         ),
     ),
     ("MATCH", "up to where its log agrees with the leader's, as that one knows"),
