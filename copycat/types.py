@@ -31,6 +31,9 @@ OPERATION_VALUES_MAX = 4096
 and item counts, a bytes or str once. What is atomic cannot be applied in slices, so this bounds how
 long it keeps a server from all else: 1,000 pairs of key and value are well below."""
 
+EVENT_BYTES_MAX = 4 << 20
+"""The largest event, as it is encoded: with its name and resource it fits well into a frame."""
+
 
 class Unencoded:
     """Stands, as an argument of an operation, for the bytes that encode a value.

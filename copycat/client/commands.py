@@ -34,7 +34,7 @@ from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.window import Room
 from copycat.errors import OutcomeUnknown
 from copycat.protocol.client import CommandsReply, SubmitCommands
-from copycat.types import Index, SessionId
+from copycat.types import SessionId
 
 BATCHES_IN_FLIGHT_MAX = 8  # times the largest answer is less than a link buffers
 RETRY_FIRST_S = 1.0  # without a refusal or an answer; the link may have lost either
@@ -148,7 +148,7 @@ class Commands:
         self._unsent.append(batch)
         self._deadlines.add(batch, self.expire)
 
-    def send_waiting(self, now_s: float, session: SessionId, event_index: Index) -> bool:
+    def send_waiting(self, now_s: float, session: SessionId, event_sequence: int) -> bool:
         """Send what waits, as far as the windows allow; small batches that had to wait go as one.
 
         Returns:
@@ -171,7 +171,7 @@ class Commands:
                 batch.first_sequence,
                 batch.count,
                 self.answered_sequence,
-                event_index,
+                event_sequence,
                 batch.operations,
             )
             batch.sent_s = now_s

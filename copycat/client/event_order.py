@@ -1,61 +1,92 @@
 """The order of events: each is delivered once, and none is skipped."""
 
+from collections.abc import Callable
 from math import inf
+from typing import Any
 
-from copycat.protocol.client import Events
+from copycat.protocol import client as protocol
+from copycat.protocol.client import Events, ResetEvents
+from copycat.types import SessionId
 
 ASK_AGAIN_S = 1.0
 MANY_MESSAGES = 1_024
-MANY_BYTES = 1 << 20  # less than what servers send again at once, so that they are asked for more
+
+
+def many_bytes() -> int:
+    """So many that the cluster should hear of it, before it stops to send more."""
+    return protocol.EVENTS_WINDOW_BYTES // 2
 
 
 class EventOrder:
     """Which events of one session have been received.
 
+    What a server sends over a connection arrives in order, so an event that is not there when a
+    later one is, or what a server has said of it, is missing. A question for such events is
+    answered in the same order: what comes before the answer proves nothing more.
+
     Attributes:
         are_many: whether so many were received, after the last acknowledgement that was sent,
             that the next one should not wait for its time.
-        index: of the last event received; all before it have been, too.
-        reset_at_s: when to ask for events that are missing; ``inf`` if none are known to be.
+        sequence: of the last event received; all before it have been, too.
+        ask_at_s: when to ask it (again); ``inf`` if none is open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, transmit: Callable[[Any], None]) -> None:
+        """Expect the first one; ``transmit`` asks a server for something."""
         self.are_many = False
-        self.index = 0
-        self.reset_at_s = inf
+        self.sequence = 0
+        self.ask_at_s = inf
+        self._question = 0  # the number of the last one
+        self._transmit = transmit
         self._messages = 0  # since the last acknowledgement
         self._bytes = 0
 
-    def begin(self, session: int) -> None:
-        """A session was opened: its id is the index before its first event."""
-        self.index = session
-        self.reset_at_s = inf
+    def begin(self) -> None:
+        """A session was opened, and has had no event."""
+        self.sequence = self._question = 0
+        self.ask_at_s = inf
         self.acknowledged()
 
-    def accepts(self, events: Events, now_s: float) -> bool:
-        """Whether these are the next events; what comes twice or too early is not."""
-        if events.event_index <= self.index:
-            return False
-        if events.previous_index > self.index:
-            if self.reset_at_s == inf:
-                self.reset_at_s = now_s
-            return False
-        self.index = events.event_index
-        self.reset_at_s = inf
+    def accept(self, events: Events, now_s: float) -> tuple[bytes, ...]:
+        """Those of these events that are the next; what comes twice or too early is not."""
+        seen = self.sequence + 1 - events.first_sequence
+        if seen < 0:
+            self._miss(now_s)
+            return ()
+        if seen >= len(events.events):
+            return ()
+        self.sequence = events.last_sequence
         self._messages += 1
         self._bytes += events.size_bytes
-        self.are_many = self._messages >= MANY_MESSAGES or self._bytes >= MANY_BYTES
-        return True
+        self.are_many = self._messages >= MANY_MESSAGES or self._bytes >= many_bytes()
+        return events.events[seen:]
+
+    def sent(self, event_sequence: int, now_s: float) -> None:
+        """A server has sent all up to this event before what it says now."""
+        if event_sequence > self.sequence:
+            self._miss(now_s)
+
+    def _miss(self, now_s: float) -> None:
+        if self.ask_at_s == inf:
+            self._question += 1
+            self.ask_at_s = now_s
 
     def acknowledged(self) -> None:
         """The cluster is being told what has been received."""
         self.are_many = False
         self._messages = self._bytes = 0
 
-    def asked(self, now_s: float) -> None:
-        """The missing events were asked for; one question is enough for a while."""
-        self.reset_at_s = now_s + ASK_AGAIN_S
+    def ask(self, now_s: float, session: SessionId) -> None:
+        """Ask for missing events if that is due; one question is enough for a while."""
+        if self.ask_at_s <= now_s:
+            self.ask_at_s = now_s + ASK_AGAIN_S
+            self._transmit(ResetEvents(session, self.sequence, self._question))
+
+    def answered(self, question: int) -> None:
+        """What was asked for comes from here on."""
+        if question == self._question:
+            self.ask_at_s = inf
 
     def attached(self) -> None:
         """A new connection sends unasked what is missing."""
-        self.reset_at_s = inf
+        self.ask_at_s = inf

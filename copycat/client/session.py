@@ -56,7 +56,7 @@ from copycat.protocol.client import (
     Refusal,
     Refused,
     Request,
-    ResetEvents,
+    ResetEventsReply,
     SessionEnded,
 )
 
@@ -97,7 +97,7 @@ class ClientSession(Actor):
         self._opening_s = inf  # when the session was asked for first
         self._resend_at_s = inf  # when to go on after a refusal; nothing is sent before then
         self._contact = Contact(lambda state: inbox.session_changed(state, self.session))
-        self._events = EventOrder()
+        self._events = EventOrder(self._transmit)
         self._index = 0  # the highest index seen
         self._close_at_s = inf  # when to send CloseSession (again)
         self._close_by_s = inf
@@ -218,7 +218,7 @@ class ClientSession(Actor):
     def _question(self, now_s: float) -> OpenSession | AttachSession:
         """What a server is asked before it is used."""
         if self.session:
-            return AttachSession(self.session, self._nonce, self._events.index)
+            return AttachSession(self.session, self._nonce, self._events.sequence)
         self._opening_s = min(self._opening_s, now_s)
         timeout_ms = round(self._options.timeout_s * 1000)
         return OpenSession(self._nonce, self._options.name, timeout_ms)
@@ -230,7 +230,7 @@ class ClientSession(Actor):
         now_s = self._now_s()
         self.session = message.session
         self._index = max(self._index, message.session)
-        self._events.begin(message.session)
+        self._events.begin()
         self._contact.begin(message.timeout_ms / 1000, self._opening_s, now_s)
         self._patience.restored()
         self._attached(sender, message.servers, now_s)
@@ -291,7 +291,8 @@ class ClientSession(Actor):
             self._attachment.heard(sender)
             now_s = self._now_s()
             self._contact.keep_alive_answered(now_s)
-            self._acknowledge_many(now_s)
+            self._events.sent(message.event_sequence, now_s)
+            self._speak_of_events(now_s)
             self._progressed(0, now_s)
 
     def _progressed(self, index: int, now_s: float) -> None:
@@ -306,17 +307,21 @@ class ClientSession(Actor):
             return
         self._attachment.heard(sender)
         now_s = self._now_s()
-        if self._events.accepts(message, now_s):
-            self._index = max(self._index, message.event_index)
-            for event in message.events:
-                self._inbox.deliver(event, message.event_index)
-            self._acknowledge_many(now_s)
-        elif self._events.reset_at_s <= now_s:
-            self._tick(now_s)
+        self._index = max(self._index, message.index)
+        for event in self._events.accept(message, now_s):
+            self._inbox.deliver(event, message.index)
+        self._speak_of_events(now_s)
 
-    def _acknowledge_many(self, now_s: float) -> None:
-        """The cluster keeps events until it hears of it, so many are acknowledged at once."""
-        if self._events.are_many and self._contact.hurry(now_s):
+    def events_reset(self, message: ResetEventsReply, sender: NodeAddress) -> None:
+        """What was asked for comes from here on."""
+        if message.session == self.session:
+            self._attachment.heard(sender)
+            self._events.answered(message.number)
+
+    def _speak_of_events(self, now_s: float) -> None:
+        """Acknowledge many at once, for the cluster keeps them until then; ask for missing ones."""
+        events = self._events
+        if events.ask_at_s <= now_s or (events.are_many and self._contact.hurry(now_s)):
             self._tick(now_s)
 
     def session_ended(self, message: SessionEnded, sender: NodeAddress) -> None:
@@ -397,7 +402,7 @@ class ClientSession(Actor):
             if self._queries.lack_room:
                 self._queries.send_waiting(now_s, self.session, self._index)
             if self._commands.wait and self._commands.send_waiting(
-                now_s, self.session, self._events.index
+                now_s, self.session, self._events.sequence
             ):
                 self._events.acknowledged()
             if self._queries.wait:
@@ -451,13 +456,11 @@ class ClientSession(Actor):
                 self._commands.retry(now_s, may_be_lost=may_be_lost)
             if self._queries.retry_at_s <= now_s:
                 self._queries.retry(now_s, may_be_lost=may_be_lost)
-        if self._events.reset_at_s <= now_s:
-            self._events.asked(now_s)
-            self._transmit(ResetEvents(self.session, self._events.index))
+        self._events.ask(now_s, self.session)
         if self._contact.keep_alive_at_s <= now_s:
             self._contact.keep_alive_sent(now_s)
             answered = self._commands.answered_sequence
-            self._transmit(KeepAlive(self.session, answered, self._events.index))
+            self._transmit(KeepAlive(self.session, answered, self._events.sequence))
             self._events.acknowledged()
 
     def _plan(self, now_s: float) -> None:
@@ -472,7 +475,7 @@ class ClientSession(Actor):
             due_s = min(
                 due_s,
                 self._resend_at_s,
-                self._events.reset_at_s,
+                self._events.ask_at_s,
                 self._contact.keep_alive_at_s,
                 self._close_at_s,
             )

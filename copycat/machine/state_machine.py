@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 from copycat.actors.codec import encode
+from copycat.types import EVENT_BYTES_MAX
 
 F = TypeVar("F", bound=Callable[..., Any])
 Timer = int
@@ -49,11 +50,16 @@ class Commit:
         Raises:
             CodecError: a value is of another kind.
             TypeError: a session is no int.
+            ValueError: the event is too large to travel.
         """
         receivers = (sessions,) if isinstance(sessions, int) else tuple(sessions)
         if not all(type(receiver) is int for receiver in receivers):
             raise TypeError("an event is published to sessions, which are ints")
         encoded = encode([self._owner.resource, event, values])
+        if len(encoded) > EVENT_BYTES_MAX:
+            raise ValueError(
+                f"an event has at most {EVENT_BYTES_MAX:,} bytes, and this has {len(encoded):,}"
+            )
         self._effects.append(Publication(receivers, encoded))
 
     def schedule(self, delay_s: float, method: Callable[..., None], *values: Any) -> Timer:

@@ -21,6 +21,9 @@ holds more values than bytes, so that it need not look into most batches."""
 RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one largest value fits
 
 EVENT_BYTES = 256  # what an event is counted with besides its own bytes, wherever events wait
+EVENTS_WINDOW_BYTES = 2 << 20
+"""Of a session's events, what a server sends before it hears that the client has received any of
+them. A client says so when it has half as much."""
 
 
 class Branch(IntEnum):
@@ -89,7 +92,7 @@ class AttachSession:
 
     session: int
     nonce: bytes  # with which it was opened: only who knows it may go on with it
-    event_index: int  # of the last event received; later ones are sent again
+    event_sequence: int  # of the last event received; later ones are sent
 
 
 @message(23)
@@ -108,7 +111,7 @@ class SubmitCommands:
     first_sequence: int  # of the first command; commands of a session count from 1 without a hole
     count: int  # at most COMMANDS_PER_BATCH_MAX
     response_sequence: int  # all responses up to this command have been received
-    event_index: int  # all events up to this index have been received
+    event_sequence: int  # all events up to this one have been received
     operations: bytes  # the codec's list of [resource, method, argument, ...]
 
 
@@ -172,14 +175,15 @@ class KeepAlive:
 
     session: int
     response_sequence: int
-    event_index: int
+    event_sequence: int
 
 
 @message(31)
 class KeepAliveReply:
-    """The sign of life is in the log."""
+    """The sign of life is in the log. A client that lacks events which were sent before asks."""
 
     session: int
+    event_sequence: int  # of the last event that was sent over this connection before this
 
 
 @message(32)
@@ -199,12 +203,17 @@ class SessionEnded:
 
 @message(34)
 class Events:
-    """What one entry of the log published to the session."""
+    """What one entry of the log published to the session, or a part of it."""
 
     session: int
-    event_index: int  # of that entry
-    previous_index: int  # of the event batch before; a client that has not got it asks for it
+    first_sequence: int  # of the first event; events of a session count from 1 without a hole
+    index: int  # of that entry
     events: tuple[bytes, ...]  # each the codec's [resource, event, values]
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the last event."""
+        return self.first_sequence + len(self.events) - 1
 
     @property
     def size_bytes(self) -> int:
@@ -214,10 +223,11 @@ class Events:
 
 @message(35)
 class ResetEvents:
-    """The client misses events: send again all after this index."""
+    """The client misses events: send again all after this one, and answer before you do."""
 
     session: int
-    event_index: int
+    event_sequence: int
+    number: int  # higher than that of an earlier question; the same when it is asked again
 
 
 @message(36)
@@ -237,6 +247,14 @@ class LeaderChanged:
 
     leader: str  # its endpoint as clients dial it; "" when none is known
     term: int
+
+
+@message(39)
+class ResetEventsReply:
+    """From here on the events come again; what was sent before this was on its way already."""
+
+    session: int
+    number: int  # of the question
 
 
 @message(38)

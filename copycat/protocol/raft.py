@@ -93,7 +93,7 @@ class Propose:
     first_sequence: int  # of commands; else the request's own number, or 0
     count: int
     response_sequence: int
-    event_index: int
+    event_sequence: int
     operations: bytes
 
 

@@ -9,19 +9,19 @@ that belongs to it happens in one order, and nobody reads the state in between.
 Invariant: ``applied_index`` is the end of a batch and never above the commit index.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from math import inf
 from typing import Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.budget import BUDGET_S, Budget
 from copycat.actors.codec import decode
+from copycat.actors.environment import LinkDrained
 from copycat.errors import ConfigurationError
 from copycat.machine import Catalog
 from copycat.machine.state_machine import Publication, Scheduling
 from copycat.protocol.client import (
     CommandsReply,
-    Events,
     KeepAliveReply,
     OpenResourceReply,
     Refusal,
@@ -29,11 +29,13 @@ from copycat.protocol.client import (
     Request,
     SessionEnded,
 )
+from copycat.server.delivery import Delivery
 from copycat.server.due import DueQueue
 from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
+from copycat.server.retained import RETAINED_BYTES_MAX, Published, Retained
 from copycat.server.server_actor import ServerActor
 from copycat.server.session import EVENTS_BYTES_MAX, Answer, Session
 from copycat.server.steps import (
@@ -41,17 +43,18 @@ from copycat.server.steps import (
     Advance,
     AnswerAgain,
     AskAnswer,
+    AskRetained,
     CommandsAnswered,
     ConnectionGone,
+    Deliver,
     Ending,
     EndSession,
-    EventsAfter,
     EventsPublished,
     FireTimer,
     Proceed,
     ProceedReading,
     Reached,
-    ReplayEvents,
+    ResendEvents,
     RunReads,
     SessionOpened,
 )
@@ -59,6 +62,14 @@ from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
 from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
+
+OWN_EVENTS_ARE_TOO_MANY = (
+    f"its client left more than {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
+)
+ALL_KEEP_TOO_MUCH = (
+    f"all clients together left more than {RETAINED_BYTES_MAX >> 20} MiB of events and answers"
+    " unacknowledged, and its own was among those that left most"
+)
 
 _NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
 
@@ -88,9 +99,11 @@ class Applier(ServerActor):
         self._sessions: dict[SessionId, NodeAddress] = {}
         self._nonces: dict[bytes, SessionId] = {}
         self._router = Router(self)
-        self._reads = ReadQueue(self, progress, self._router)
+        self._delivery = Delivery(self, self._sessions, attachments)
+        self._reads = ReadQueue(self, progress, self._router, self._delivery)
         self._reading_on = False
-        self._published: dict[SessionId, list[bytes]] = {}  # by the batch that is being applied
+        self._published: dict[SessionId, list[Published]] = {}  # by the batch that is being applied
+        self._retained = Retained()
         self._effects: list[Any] = []
         self._ahead: Iterator[Batch] = iter(())  # what is committed and not yet begun
         self._begun: Iterator[None] | None = None  # the batch that is being applied
@@ -134,6 +147,7 @@ class Applier(ServerActor):
     def connection_gone(self, message: ConnectionGone, sender: NodeAddress) -> None:
         """Forget the reads of a connection."""
         self._reads.drop(message.connection)
+        self._delivery.gone(message.node)
 
     def answer_again(self, message: AnswerAgain, sender: NodeAddress) -> None:
         """Repeat an answer that the client has not received."""
@@ -146,12 +160,17 @@ class Applier(ServerActor):
         if answer is not None:
             self.send(message.client, CommandsReply(message.session, first, *answer))
 
-    def replay_events(self, message: ReplayEvents, sender: NodeAddress) -> None:
+    def resend_events(self, message: ResendEvents, sender: NodeAddress) -> None:
         """Send the events again that a client misses."""
-        session = self._sessions.get(message.session)
-        if session is not None:
-            for events in self.step(session, EventsAfter(message.event_index)):
-                self.send(message.client, events)
+        self._delivery.resend(message)
+
+    def deliver(self, message: Deliver, sender: NodeAddress) -> None:
+        """Send more of the events that clients lack."""
+        self._delivery.deliver()
+
+    def link_drained(self, message: LinkDrained, sender: NodeAddress) -> None:
+        """A link has taken the events that it was given."""
+        self._delivery.drained(message.node)
 
     # Applying.
 
@@ -205,7 +224,7 @@ class Applier(ServerActor):
         """Run the reads that are ready; none sees a batch of which a part was applied."""
         if self._begun is not None:
             return
-        self._reads.run_ready(self._sessions, self._attachments, budget)
+        self._reads.run_ready(budget)
         if self._reads.are_ready and not self._reading_on:
             self._reading_on = True
             self.send(self.address, ProceedReading())
@@ -231,8 +250,10 @@ class Applier(ServerActor):
         if self._due.front_us <= now_us:
             yield from self._fire_due(now_us, batch.base_index)
         for commands in parts:
-            last_index = commands.base_index + commands.count - 1
-            self._answer(commands.session, last_index, self._apply_commands(commands))
+            reply = self._apply_commands(commands)
+            if self._published or self._retained.is_too_much:
+                yield from self._publish(commands.base_index + commands.count - 1)
+            self._answer(commands.session, reply)
             yield
         if not parts:
             answer = None
@@ -240,17 +261,18 @@ class Applier(ServerActor):
                 yield from self._close_session(batch)
             else:
                 answer = self._apply[kind](batch)
-            self._answer(batch.session, batch.last_index, answer)
+            if self._published:
+                yield from self._publish(batch.last_index)
+            self._answer(batch.session, answer)
         self._progress.applied_index = batch.last_index
 
-    def _answer(self, session: SessionId, index: Index, answer: Any) -> None:
-        """Send the events that came of something, then its answer, as far as they belong here."""
-        if self._published:
-            self._publish(index)
+    def _answer(self, session: SessionId, answer: Any) -> None:
+        """Send an answer, if it belongs here; with it the client's acknowledgements were applied."""
         if answer is not None:
             attachment = self._attachments.sessions.get(session)
             if attachment is not None:
                 self.send(attachment.client, answer)
+                self._delivery.acknowledged(session, attachment)
 
     def _apply_nothing(self, batch: Batch) -> None:
         """A tick only lets log time pass, and a new leader's first batch renews the sessions."""
@@ -277,7 +299,7 @@ class Applier(ServerActor):
                 self._sessions[session],
                 CommandsAnswered(
                     first, last, index, results, counted_bytes, resources,
-                    commands.response_sequence, commands.event_index,
+                    commands.response_sequence, commands.event_sequence,
                 ),
             )  # fmt: skip
             progress.sequences[session] = last
@@ -293,7 +315,7 @@ class Applier(ServerActor):
         session = self._nonces.get(nonce)
         if session is None:
             session = batch.base_index
-            address = self.spawn(Session, session, nonce, client)
+            address = self.spawn(Session, session, nonce, client, self._retained)
             self._sessions[session] = address
             self._nonces[nonce] = session
             self._progress.nonces[session] = nonce
@@ -313,7 +335,8 @@ class Applier(ServerActor):
         if batch.session not in self._sessions:
             return None
         self._acknowledge(batch)
-        return KeepAliveReply(batch.session)
+        attachment = self._attachments.sessions.get(batch.session)
+        return KeepAliveReply(batch.session, attachment.sent) if attachment is not None else None
 
     def _apply_open_resource(self, batch: Batch) -> OpenResourceReply | Refused | None:
         name, kind, version = decode(batch.operations)
@@ -356,7 +379,7 @@ class Applier(ServerActor):
     # Time, ends and effects.
 
     def _acknowledge(self, batch: Batch | Commands) -> None:
-        received = Acknowledged(batch.response_sequence, batch.event_index)
+        received = Acknowledged(batch.response_sequence, batch.event_sequence)
         self.step(self._sessions[batch.session], received)
 
     def _fire_due(self, log_time_us: int, index: Index) -> Iterator[None]:
@@ -401,9 +424,10 @@ class Applier(ServerActor):
         """Sort what machines asked for: events to their sessions, timers into the queue."""
         for effect in self._effects:
             if type(effect) is Publication:
+                event = Published(effect.event)
                 for session in effect.sessions:
                     if session in self._sessions:
-                        self._published.setdefault(session, []).append(effect.event)
+                        self._published.setdefault(session, []).append(event)
             elif type(effect) is Scheduling:
                 # Later than this entry, or a call that schedules itself would never let it end.
                 due_us = max(effect.due_us, self._log_time_us + 1)
@@ -412,40 +436,52 @@ class Applier(ServerActor):
                 self._due.cancel_timer(effect.timer, effect.resource)
         self._effects.clear()
 
-    def _publish(self, index: Index) -> None:
+    def _publish(self, index: Index) -> Iterator[None]:
         """Queue the events of one batch in their sessions and send those that belong here."""
-        for session, events in self._queue_events(index, self._log_time_us).items():
-            attachment = self._attachments.sessions.get(session)
-            if attachment is not None:
-                self.send(attachment.client, events)
+        for session in (yield from self._queue_events(index, self._log_time_us)):
+            self._delivery.published(session)
+            yield
 
-    def _queue_events(self, index: Index, log_time_us: int) -> dict[SessionId, Events]:
-        """Queue the events of one batch; the result is what each session is to be sent.
+    def _queue_events(
+        self, index: Index, log_time_us: int
+    ) -> Generator[None, None, dict[SessionId, list[Published]]]:
+        """Queue the events of one batch; the result is what each session now has of it.
 
-        A session that has no room for them ends, and that may publish to those that are left, at
-        the same index. It stops, as no session ends twice.
+        A session that has no room for them ends, and if all together keep too much so do those
+        that keep most. That may publish to those that are left, at the same index. It stops, as no
+        session ends twice.
         """
-        queued: dict[SessionId, Events] = {}
-        while self._published:
+        queued: dict[SessionId, list[Published]] = {}
+        while self._published or self._retained.is_too_much:
             published, self._published = self._published, {}
             for session, events in published.items():
-                step = EventsPublished(index, tuple(events))
-                message = self.step(self._sessions[session], step)
-                if message is None:
-                    queued.pop(session, None)
-                    self._end_overfull(session, index, log_time_us)
+                if self.step(self._sessions[session], EventsPublished(index, events)):
+                    queued[session] = queued.get(session, []) + events
                 else:
-                    queued[session] = message
+                    queued.pop(session, None)
+                    yield from self._end_overfull(
+                        session, index, log_time_us, OWN_EVENTS_ARE_TOO_MANY
+                    )
+                yield
+            if self._retained.is_too_much:
+                for session in self._largest():
+                    queued.pop(session, None)
+                    yield from self._end_overfull(session, index, log_time_us, ALL_KEEP_TOO_MUCH)
+                    if self._retained.has_room:
+                        break
         return queued
 
-    def _end_overfull(self, session: SessionId, index: Index, log_time_us: int) -> None:
-        text = (
-            "the session was ended: its client left more than"
-            f" {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
-        )
+    def _largest(self) -> list[SessionId]:
+        """All sessions, first those that keep most; that they are asked is rare enough."""
+        kept = {session: self.step(at, AskRetained()) for session, at in self._sessions.items()}
+        return sorted(kept, key=lambda session: (-kept[session], session))
+
+    def _end_overfull(
+        self, session: SessionId, index: Index, log_time_us: int, reason: str
+    ) -> Iterator[None]:
+        text = f"the session was ended: {reason}"
         self.logger("copycat.server").warning("%s session=%d index=%d", text, session, index)
-        for _ in self._end_session(session, index, log_time_us, text):
-            pass  # those to whom its end is published are to be found before any are sent to
+        yield from self._end_session(session, index, log_time_us, text)
 
 
 class _NotMadeError(Exception):

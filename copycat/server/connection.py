@@ -37,7 +37,7 @@ from copycat.server.steps import (
     AnswerAgain,
     LeaderNews,
     Read,
-    ReplayEvents,
+    ResendEvents,
     RunReads,
     SessionAttached,
     SessionOpened,
@@ -142,7 +142,8 @@ class Connection(ServerActor):
         if self._clients.get(message.session) == sender:
             del self._clients[message.session]
             attachments = self.server.attachments
-            if attachments.sessions.get(message.session) == (self.address, sender):
+            at = attachments.sessions.get(message.session)
+            if at is not None and at.is_of(self.address, sender):
                 attachments.detach(message.session)
 
     def submit_commands(self, message: SubmitCommands, sender: NodeAddress) -> None:
@@ -170,7 +171,7 @@ class Connection(ServerActor):
             first,
             message.count,
             message.response_sequence,
-            message.event_index,
+            message.event_sequence,
             message.operations,
         ):
             text = self._no_leader()
@@ -220,11 +221,8 @@ class Connection(ServerActor):
         session = message.session
         if not self._attached(session, sender, Request.KEEP_ALIVE, 0):
             return
-        # A client cannot notice that the last events were lost; what it has, it drops.
-        replay = ReplayEvents(session, message.event_index, sender)
-        self.send(self.server.applier, replay)
         if not self._propose(
-            BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_index
+            BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_sequence
         ):
             text = self._no_leader()
             self._refuse(sender, session, Request.KEEP_ALIVE, 0, Refusal.NO_LEADER, text)
@@ -239,10 +237,11 @@ class Connection(ServerActor):
             self._refuse(sender, session, Request.CLOSE_SESSION, 0, Refusal.NO_LEADER, text)
 
     def reset_events(self, message: ResetEvents, sender: NodeAddress) -> None:
-        """Send events again."""
-        if self._clients.get(message.session) == sender:
-            replay = ReplayEvents(message.session, message.event_index, sender)
-            self.send(self.server.applier, replay)
+        """Have events sent again."""
+        session = message.session
+        if self._clients.get(session) == sender:
+            again = ResendEvents(session, message.event_sequence, message.number, sender)
+            self.send(self.server.applier, again)
 
     # From this server.
 
@@ -317,7 +316,7 @@ class Connection(ServerActor):
         first_sequence: int,
         count: int,
         response_sequence: int = 0,
-        event_index: int = 0,
+        event_sequence: int = 0,
         operations: bytes = b"",
     ) -> bool:
         """Hand something to the leader; False when none is known."""
@@ -325,7 +324,7 @@ class Connection(ServerActor):
         if leader is None:
             return False
         proposal = Propose(
-            int(kind), session, first_sequence, count, response_sequence, event_index, operations
+            int(kind), session, first_sequence, count, response_sequence, event_sequence, operations
         )
         if leader == self.server.address:
             self.server.asked_of_leader(proposal, self.address)

@@ -1,8 +1,10 @@
 """What the Applier lets the rest of its server see of the replicated state, and who is attached."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from copycat.actors import NodeAddress
+from copycat.server.session import Left
 from copycat.types import Index, ResourceId, SessionId
 
 
@@ -35,16 +37,32 @@ class Progress:
         self.queries_answered = 0
 
 
-class Attachment(NamedTuple):
+@dataclass(slots=True)
+class Attachment:
     """Where a session, or a request for one, belongs on this server.
 
     Attributes:
         connection: who is told what becomes of it.
         client: the client's own actor, on another node: answers and events go there at once.
+        sent: the sequence of the last event that it was sent, or has received elsewhere.
+        left: what its queue has behind that.
+        question: the number of its last question for events that it misses.
     """
 
     connection: NodeAddress
     client: NodeAddress
+    sent: int = 0
+    left: Left = Left.NOTHING
+    question: int = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its queue has events that it was not sent."""
+        return self.left is not Left.NOTHING
+
+    def is_of(self, connection: NodeAddress, client: NodeAddress) -> bool:
+        """Whether this is who it belongs to."""
+        return self.connection == connection and self.client == client
 
 
 class _Belongings(NamedTuple):

@@ -12,9 +12,10 @@ from copycat.protocol.client import (
     SessionEnded,
     SubmitQueries,
 )
+from copycat.server.delivery import Delivery
 from copycat.server.operations import Answering, Router
-from copycat.server.progress import Attachment, Attachments, Progress
-from copycat.server.steps import EventsAfter, Read, SessionAttached
+from copycat.server.progress import Attachments, Progress
+from copycat.server.steps import Read, SessionAttached
 from copycat.types import Index, SessionId
 
 READS_BYTES_MAX = 64 << 20
@@ -61,10 +62,13 @@ class ReadQueue:
     Invariant: at most half of all places, or ``SKIPPED_MAX``, are of reads that nobody holds.
     """
 
-    def __init__(self, applier: Actor, progress: Progress, router: Router) -> None:
+    def __init__(
+        self, applier: Actor, progress: Progress, router: Router, delivery: Delivery
+    ) -> None:
         self._applier = applier
         self._progress = progress
         self._router = router
+        self._delivery = delivery
         self._by_index: list[_Place] = []
         self._by_session: dict[SessionId, list[_Place]] = {}
         self._moved: dict[SessionId, None] = {}  # of _by_session, those that may have become ready
@@ -86,7 +90,8 @@ class ReadQueue:
             if queries.session not in self._progress.sequences:
                 self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
                 return
-            if attachments.sessions.get(queries.session) != (read.connection, read.client):
+            at = attachments.sessions.get(queries.session)
+            if at is None or not at.is_of(read.connection, read.client):
                 text = "the session has moved to another connection"
                 self._refuse(read, queries, Refusal.NOT_ATTACHED, text)
                 return
@@ -129,9 +134,7 @@ class ReadQueue:
             or (by_index and by_index[0][0] <= self._progress.applied_index)
         )
 
-    def run_ready(
-        self, sessions: dict[SessionId, NodeAddress], attachments: Attachments, budget: Budget
-    ) -> None:
+    def run_ready(self, budget: Budget) -> None:
         """Run the reads for which enough has been applied, as far as the budget goes."""
         if self._under_way is not None:
             self._go_on(*self._under_way, budget)
@@ -147,7 +150,7 @@ class ReadQueue:
                 continue
             queries = read.queries
             if queries is None:
-                self._attach(read, sessions, attachments)
+                self._attach(read)
             elif queries.sequence > self._progress.sequences.get(queries.session, queries.sequence):
                 waiting = self._by_session.setdefault(queries.session, [])
                 self._order(waiting, queries.sequence, *place[1:], read)
@@ -210,21 +213,15 @@ class ReadQueue:
         refused = Refused(queries.session, int(Request.QUERIES), queries.read, int(reason), text)
         self._applier.send(read.connection, refused)
 
-    def _attach(
-        self, read: Read, sessions: dict[SessionId, NodeAddress], attachments: Attachments
-    ) -> None:
+    def _attach(self, read: Read) -> None:
         attach = read.attach
         assert attach is not None, "a read has queries or attaches a session"
-        session = sessions.get(attach.session)
-        if session is None or self._progress.nonces[attach.session] != attach.nonce:
+        if self._progress.nonces.get(attach.session) != attach.nonce:
             text = "the session has ended, or is another's"
             self._applier.send(read.connection, SessionEnded(attach.session, text))
             return
-        if not attachments.attach(attach.session, Attachment(read.connection, read.client)):
-            return
-        self._applier.send(read.connection, SessionAttached(attach.session))
-        for events in self._applier.step(session, EventsAfter(attach.event_index)):
-            self._applier.send(read.client, events)
+        if self._delivery.attach(attach, read.connection, read.client):
+            self._applier.send(read.connection, SessionAttached(attach.session))
 
 
 def _size_bytes(read: Read) -> int:

@@ -382,8 +382,8 @@ class Server(ServerActor):
             connection = self.connections.pop(message.node, None)
             if connection is not None:
                 self.attachments.drop(connection)
-                self.send(self.applier, ConnectionGone(connection))
-                self.send(self.reads, ConnectionGone(connection))
+                self.send(self.applier, ConnectionGone(connection, message.node))
+                self.send(self.reads, ConnectionGone(connection, message.node))
                 self.end(connection)
             return
         link = (message.endpoint, message.incarnation)

@@ -1,55 +1,89 @@
 """Session: what is replicated of a client's session, equal on every server (dissertation §6.3).
 
-It is stepped by the Applier in log order. What only one server knows of a client, its
-connection above all, lives in ``Connection``.
+It is stepped by the Applier in log order. What only one server knows of a client, which events it
+was sent above all, lives in ``Attachment``.
 
 Invariants: ``sequence`` only grows; the cache holds the answers after the last acknowledged
-command and nothing else, of them the latest ``ANSWERS_BYTES_MAX``; events stand in the order of
-their indexes and form a chain, and are never more than ``EVENTS_BYTES_MAX``.
+command and nothing else, of them the latest ``ANSWERS_BYTES_MAX``; events are numbered from 1
+without a hole in the order in which they were published, and never more than ``EVENTS_BYTES_MAX``.
 """
 
 from collections import deque
+from enum import IntEnum
+from typing import NamedTuple
 
 from copycat.actors import NodeAddress
-from copycat.protocol.client import Events
+from copycat.protocol import client as protocol
+from copycat.protocol.client import EVENT_BYTES, Events
+from copycat.server.retained import Published, Retained
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     Acknowledged,
     AskAnswer,
+    AskRetained,
     CommandsAnswered,
     Ending,
     EventsAfter,
     EventsPublished,
 )
-from copycat.types import ResourceId, SessionId
+from copycat.types import Index, ResourceId, SessionId
 
 Answer = tuple[int, bytes]
 ANSWERS_BYTES_MAX = 32 << 20
 """Of the answers that one session has not acknowledged: twice what our clients can leave open."""
+ANSWER_BYTES = 256  # what the answer to a batch is counted with besides its own bytes
 EVENTS_BYTES_MAX = 64 << 20
 """Of the events that one session has not acknowledged; more of them end it.
 
-Like all that decides what a log means, it is to be the same on every server.
+Like all that decides what a log means, it is to be the same on every server, and so is the next.
 """
-REPLAY_BYTES_MAX = 8 << 20
-"""Of the events sent again at once, but one message at least; a link buffers some of these."""
+MESSAGE_BYTES_MAX = 256 << 10
+"""Of the events that travel together, and are acknowledged together: far less than a frame may
+have. A larger event travels alone."""
+
+
+class Left(IntEnum):
+    """What is left of a session's queue when a part of it was taken to be sent."""
+
+    NOTHING = 0
+    MORE = 1
+    HELD_BACK = 2  # until its client has acknowledged some of what was sent
+
+
+class ToSend(NamedTuple):
+    """The next events for a client."""
+
+    messages: list[Events]
+    size_bytes: int
+    left: Left
+
+
+class _Queued(NamedTuple):
+    """What one entry published to the session, or a part of it."""
+
+    first_sequence: int
+    last_sequence: int
+    at_index: Index
+    events: list[Published]
+    size_bytes: int
 
 
 class Session(ServerActor):
     """One client session on one server."""
 
-    def __init__(self, session: SessionId, nonce: bytes, client: str) -> None:
+    def __init__(self, session: SessionId, nonce: bytes, client: str, retained: Retained) -> None:
         self.session = session
         self.nonce = nonce
         self.client = client
         self.sequence = 0  # of the last command that was applied
         self.resources: dict[ResourceId, None] = {}  # used by it, in the order of first use
+        self._retained = retained
         # By first sequence, in order: last sequence, index, results and what they count.
         self._answers: dict[int, tuple[int, int, bytes, int]] = {}
         self._answers_bytes = 0
-        self._events: deque[Events] = deque()
+        self._events: deque[_Queued] = deque()
         self._events_bytes = 0
-        self._last_event_index = session  # the chain begins at the session itself
+        self._event_sequence = 0  # of the last event
 
     def ask_answer(self, message: AskAnswer, sender: NodeAddress) -> Answer | None:
         """The answer to a batch that was applied, while the client may not have it."""
@@ -60,76 +94,121 @@ class Session(ServerActor):
         """Keep an answer until it is acknowledged."""
         assert message.first_sequence == self.sequence + 1, "each command is applied once"
         self.sequence = message.last_sequence
-        self._trim(message.response_sequence, message.event_index)
+        self._trim(message.response_sequence, message.event_sequence)
         self._answers[message.first_sequence] = (
             message.last_sequence,
             message.base_index,
             message.results,
             message.counted_bytes,
         )
-        self._answers_bytes += message.counted_bytes
-        while self._answers_bytes > ANSWERS_BYTES_MAX:
-            # Of a client that does not acknowledge.
-            *_, counted_bytes = self._answers.pop(next(iter(self._answers)))
-            self._answers_bytes -= counted_bytes
+        self._count_answer(ANSWER_BYTES + message.counted_bytes)
+        while self._answers_bytes > ANSWERS_BYTES_MAX:  # of a client that does not acknowledge
+            self._forget_answer(next(iter(self._answers)))
         for resource in message.resources:
             self.resources[resource] = None
 
     def acknowledged(self, message: Acknowledged, sender: NodeAddress) -> None:
         """Forget what the client says it has received."""
-        self._trim(message.response_sequence, message.event_index)
+        self._trim(message.response_sequence, message.event_sequence)
 
-    def _trim(self, response_sequence: int, event_index: int) -> None:
+    def _trim(self, response_sequence: int, event_sequence: int) -> None:
         answers = self._answers
         while answers:
             first = next(iter(answers))
-            last, _, _, counted_bytes = answers[first]
-            if last > response_sequence:
+            if answers[first][0] > response_sequence:
                 break
-            del answers[first]
-            self._answers_bytes -= counted_bytes
+            self._forget_answer(first)
         events = self._events
-        while events and events[0].event_index <= event_index:
-            self._events_bytes -= events.popleft().size_bytes
+        while events and events[0].last_sequence <= event_sequence:
+            self._forget_events(events.popleft())
+
+    def _count_answer(self, size_bytes: int) -> None:
+        self._answers_bytes += size_bytes
+        self._retained.size_bytes += size_bytes
+
+    def _forget_answer(self, first_sequence: int) -> None:
+        *_, counted_bytes = self._answers.pop(first_sequence)
+        self._count_answer(-ANSWER_BYTES - counted_bytes)
 
     def ending(self, message: Ending, sender: NodeAddress) -> list[ResourceId]:
-        """Say who must be told."""
+        """Forget everything, and say who must be told."""
+        self._retained.size_bytes -= self._answers_bytes
+        while self._events:
+            self._forget_events(self._events.popleft())
         return list(self.resources)
 
-    def events_published(self, message: EventsPublished, sender: NodeAddress) -> Events | None:
-        """Queue what one batch of the log published to this session, if there is room for it."""
-        index, last = message.index, self._last_event_index
-        assert index >= last, "events are published in log order"
-        events = Events(self.session, index, last, message.events)
-        size_bytes = self._events_bytes + events.size_bytes
-        if size_bytes > EVENTS_BYTES_MAX:
-            return None
-        if self._events and self._events[-1].event_index == index:
-            first = self._events.pop()
-            events = Events(
-                self.session, index, first.previous_index, first.events + message.events
-            )
-        self._events_bytes = size_bytes
-        self._last_event_index = index
-        self._events.append(events)
-        return events
+    def ask_retained(self, message: AskRetained, sender: NodeAddress) -> int:
+        """How much it keeps, each event counted as if no other session had it."""
+        return self._answers_bytes + self._events_bytes
 
-    def events_after(self, message: EventsAfter, sender: NodeAddress) -> list[Events]:
-        """The next of the queued events that a client misses.
+    # Events.
 
-        It acknowledges them, or finds that there are more, and so gets those.
-        """
-        missing: list[Events] = []
-        left_bytes = REPLAY_BYTES_MAX
-        for events in self._events:
-            if events.event_index > message.event_index:
-                left_bytes -= events.size_bytes
-                if missing and left_bytes < 0:
-                    break
-                missing.append(events)
-        return missing
+    def events_published(self, message: EventsPublished, sender: NodeAddress) -> bool:
+        """Queue what one entry published to this session, if there is room for it."""
+        published: list[Published] = message.events  # type: ignore[assignment]
+        size_bytes = EVENT_BYTES * len(published) + sum([len(e.content) for e in published])
+        if self._events_bytes + size_bytes > EVENTS_BYTES_MAX:
+            return False
+        if size_bytes <= MESSAGE_BYTES_MAX or len(published) == 1:
+            self._queue(message.index, published, size_bytes)
+            return True
+        part: list[Published] = []
+        part_bytes = 0
+        for event in published:
+            size_bytes = EVENT_BYTES + len(event.content)
+            if part and part_bytes + size_bytes > MESSAGE_BYTES_MAX:
+                self._queue(message.index, part, part_bytes)
+                part, part_bytes = [], 0
+            part.append(event)
+            part_bytes += size_bytes
+        self._queue(message.index, part, part_bytes)
+        return True
 
-    @property
-    def events_waiting(self) -> int:
-        """How many batches of events have not been acknowledged."""
-        return len(self._events)
+    def _queue(self, index: Index, events: list[Published], size_bytes: int) -> None:
+        first = self._event_sequence + 1
+        self._event_sequence += len(events)
+        self._events.append(_Queued(first, self._event_sequence, index, events, size_bytes))
+        self._events_bytes += size_bytes
+        retained_bytes = EVENT_BYTES * len(events)
+        for event in events:
+            event.holders += 1
+            if event.holders == 1:
+                retained_bytes += len(event.content)
+        self._retained.size_bytes += retained_bytes
+
+    def _forget_events(self, queued: _Queued) -> None:
+        self._events_bytes -= queued.size_bytes
+        retained_bytes = EVENT_BYTES * len(queued.events)
+        for event in queued.events:
+            event.holders -= 1
+            if event.holders == 0:
+                retained_bytes += len(event.content)
+        self._retained.size_bytes -= retained_bytes
+
+    def events_after(self, message: EventsAfter, sender: NodeAddress) -> ToSend:
+        """The next events for a client that was sent all up to a sequence: one message at least,
+        unless it has to acknowledge first."""
+        queue, after = self._events, message.event_sequence
+        if after >= self._event_sequence or not queue:
+            return ToSend([], 0, Left.NOTHING)
+        last = queue[-1]
+        if last.first_sequence == after + 1:  # of a client that keeps up
+            if self._events_bytes - last.size_bytes >= protocol.EVENTS_WINDOW_BYTES:
+                return ToSend([], 0, Left.HELD_BACK)
+            return ToSend([self._message(last)], last.size_bytes, Left.NOTHING)
+        messages: list[Events] = []
+        size_bytes = before_bytes = 0
+        for queued in queue:
+            if queued.last_sequence > after:
+                if before_bytes >= protocol.EVENTS_WINDOW_BYTES:
+                    return ToSend(messages, size_bytes, Left.HELD_BACK)
+                if messages and size_bytes + queued.size_bytes > MESSAGE_BYTES_MAX:
+                    return ToSend(messages, size_bytes, Left.MORE)
+                messages.append(self._message(queued))
+                size_bytes += queued.size_bytes
+            before_bytes += queued.size_bytes
+        return ToSend(messages, size_bytes, Left.NOTHING)
+
+    def _message(self, queued: _Queued) -> Events:
+        contents = tuple([event.content for event in queued.events])
+        return Events(self.session, queued.first_sequence, queued.at_index, contents)

@@ -123,6 +123,7 @@ class ConnectionGone:
     """A connection has ended: nobody waits for its reads any more."""
 
     connection: NodeAddress
+    node: str  # its client's
 
 
 @message(123)
@@ -135,12 +136,18 @@ class AnswerAgain:
 
 
 @message(124)
-class ReplayEvents:
-    """A client misses events after this index."""
+class ResendEvents:
+    """A client misses events after this one."""
 
     session: int
-    event_index: int
+    event_sequence: int
+    number: int  # of the question
     client: NodeAddress
+
+
+@message(128)
+class Deliver:
+    """Go on sending events to those who are behind."""
 
 
 # To a Connection.
@@ -204,7 +211,7 @@ class CommandsAnswered:
     counted_bytes: int  # what they count, whatever the texts of failures
     resources: tuple[int, ...]  # that the batch was for
     response_sequence: int  # as in Acknowledged
-    event_index: int
+    event_sequence: int
 
 
 @message(152)
@@ -212,31 +219,36 @@ class Acknowledged:
     """A batch of the session says up to where its client has everything."""
 
     response_sequence: int
-    event_index: int
+    event_sequence: int
 
 
 @message(153)
 class EventsPublished:
-    """Events for the session; the result is the ``Events`` message for its client.
+    """Events for the session; at one index there may be several.
 
-    At one index there may be several: then the last result holds the events of all. The result is
-    None when the session keeps so much already that it has to end; nothing was queued then.
+    The result is False when the session keeps so much already that it has to end; then nothing
+    was queued.
     """
 
     index: int
-    events: tuple[bytes, ...]
+    events: Plain  # a list of Published, not empty
 
 
 @message(154)
 class EventsAfter:
-    """The result is a list of ``Events`` messages, the next after this index."""
+    """The result is a ``ToSend``: the next events after this one."""
 
-    event_index: int
+    event_sequence: int
 
 
 @message(155)
 class Ending:
     """The session is no more. The result is the list of the resources it has used."""
+
+
+@message(156)
+class AskRetained:
+    """The result is how many bytes of events and answers the session keeps."""
 
 
 # To a Resource, stepped by the Applier.

@@ -65,7 +65,7 @@ class Commands:
     first_sequence: int
     count: int
     response_sequence: int
-    event_index: int
+    event_sequence: int
     operations: bytes
 
 
@@ -85,14 +85,14 @@ class Batch:
         session: the session it belongs to; 0 for none.
         first_sequence: the session's sequence number of its first command.
         response_sequence: the highest sequence up to which the client has all responses.
-        event_index: the highest index up to which the client has all events.
+        event_sequence: the highest sequence up to which the client has all events.
         record: the whole batch as bytes.
     """
 
     __slots__ = (
         "base_index",
         "count",
-        "event_index",
+        "event_sequence",
         "first_sequence",
         "kind",
         "last_index",
@@ -116,7 +116,7 @@ class Batch:
         session: int,
         first_sequence: int,
         response_sequence: int,
-        event_index: int,
+        event_sequence: int,
     ) -> None:
         self.record = record
         self.kind = kind
@@ -129,7 +129,7 @@ class Batch:
         self.session = session
         self.first_sequence = first_sequence
         self.response_sequence = response_sequence
-        self.event_index = event_index
+        self.event_sequence = event_sequence
 
     @property
     def operations(self) -> bytes:
@@ -144,7 +144,7 @@ class Batch:
             return [
                 Commands(
                     self.base_index, self.session, self.first_sequence, self.count,
-                    self.response_sequence, self.event_index, self.operations,
+                    self.response_sequence, self.event_sequence, self.operations,
                 )
             ]  # fmt: skip
         record, index = self.record, self.base_index
@@ -170,7 +170,7 @@ class Batch:
         session: int = 0,
         first_sequence: int = 0,
         response_sequence: int = 0,
-        event_index: int = 0,
+        event_sequence: int = 0,
         operations: bytes = b"",
     ) -> "Batch":
         """Make a batch and its record; see the class for the arguments.
@@ -191,7 +191,7 @@ class Batch:
             session,
             first_sequence,
             response_sequence,
-            event_index,
+            event_sequence,
         )
         crc = crc32(operations, crc32(body))
         record = b"".join((_CRC.pack(crc), body, operations))
@@ -207,7 +207,7 @@ class Batch:
             session,
             first_sequence,
             response_sequence,
-            event_index,
+            event_sequence,
         )
 
     @classmethod
@@ -234,7 +234,7 @@ class Batch:
             session,
             first_sequence,
             response_sequence,
-            event_index,
+            event_sequence,
         ) = _HEADER.unpack_from(record)
         if crc32(memoryview(record)[4:]) != crc:
             raise BatchCorruptError("its CRC does not match")
@@ -262,7 +262,7 @@ class Batch:
             session,
             first_sequence,
             response_sequence,
-            event_index,
+            event_sequence,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -5,14 +5,14 @@ it steps. After every batch they compare what it has touched with what it did on
 every ``WHOLE_STATE_BATCHES`` batches the whole state.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
-from copycat.protocol.client import Events
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
+from copycat.server.retained import Published
 from copycat.server.steps import (
     AnswerQueries,
     ApplyOperations,
@@ -108,8 +108,10 @@ class Applied:
             yield from apply_batch(batch)
             self._batch_applied(following, batch)
 
-        def watched_queue(index: Index, log_time_us: int) -> dict[SessionId, Events]:
-            queued = queue_events(index, log_time_us)
+        def watched_queue(
+            index: Index, log_time_us: int
+        ) -> Generator[None, None, dict[SessionId, list[Published]]]:
+            queued = yield from queue_events(index, log_time_us)
             self._events_published(following.name, index, queued)
             return queued
 
@@ -225,8 +227,10 @@ class Applied:
                 index=index,
             )
 
-    def _events_published(self, name: str, index: Index, queued: dict[SessionId, Events]) -> None:
-        published = {session: message.events for session, message in queued.items()}
+    def _events_published(
+        self, name: str, index: Index, queued: dict[SessionId, list[Published]]
+    ) -> None:
+        published = {s: tuple([event.content for event in all_]) for s, all_ in queued.items()}
         known = self._published.get(index)
         if known is None:
             self._published[index] = published

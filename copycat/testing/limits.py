@@ -15,8 +15,9 @@ from copycat.actors.budget import Budget
 from copycat.actors.simulation import Simulation
 from copycat.client import batches, commands, event_order, openings, queries
 from copycat.client import window as client_window
+from copycat.protocol import client as client_protocol
 from copycat.protocol.raft import RequestVote
-from copycat.server import reads, replicator, session, window
+from copycat.server import delivery, reads, replicator, session, window
 from copycat.server.roles import leader, role
 from copycat.server.server import Server
 from copycat.server.steps import Flush
@@ -75,7 +76,9 @@ LIMITS: Mapping[str, Limit] = {
     "forgotten_sessions": Limit(window, "FORGOTTEN_MAX", (1,)),
     "early_requests": Limit(leader, "EARLY_MAX", (2,)),
     "open_bytes": Limit(leader, "OPEN_BYTES_MAX", (2_000,)),
-    "replayed_bytes": Limit(session, "REPLAY_BYTES_MAX", (1, 500)),
+    "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
+    "event_window_bytes": Limit(client_protocol, "EVENTS_WINDOW_BYTES", (600, 4_000)),
+    "event_backlog_bytes": Limit(delivery, "BACKLOG_BYTES_MAX", (1, 2_000)),
     "segment_bytes": Limit(cluster, "SEGMENT_BYTES", (4_096, 16_384)),
     "pending_bytes": Limit(segment, "_PENDING_BYTES_MAX", (0, 500)),  # written at once
     "readers": Limit(log, "_READERS_MAX", (1,)),

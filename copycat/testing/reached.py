@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
@@ -19,9 +20,12 @@ from copycat.client.event_order import EventOrder
 from copycat.client.session import ClientSession
 from copycat.client.window import Room
 from copycat.errors import IdentityRefused
+from copycat.protocol.client import EVENT_BYTES
 from copycat.protocol.raft import ReadIndex
 from copycat.resources.lock import AsyncLost, LockMachine
+from copycat.server import session as session_module
 from copycat.server.applier import Applier
+from copycat.server.delivery import Delivery
 from copycat.server.reading import ReadQueue
 from copycat.server.reads import Reads
 from copycat.server.replicator import Replicator
@@ -29,6 +33,8 @@ from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.roles.role import Role
 from copycat.server.server import Server
+from copycat.server.session import Left, Session
+from copycat.server.steps import EventsPublished
 from copycat.server.window import Sequencer
 from copycat.storage import log
 from copycat.storage.errors import DiskFailedError, StorageError
@@ -70,6 +76,17 @@ def _is_copy(result: object, sequencer: Sequencer, message: Any, sender: object)
 
 def _has_expired(_applier: Applier, _session: int, _index: int, _time_us: int, text: str) -> bool:
     return text == "the session has expired"
+
+
+def _is_divided(_session: Session, message: EventsPublished, _sender: object) -> bool:
+    contents = [event.content for event in message.events]  # type: ignore[attr-defined]
+    size_bytes = sum([EVENT_BYTES + len(content) for content in contents])
+    return len(contents) > 1 and size_bytes > session_module.MESSAGE_BYTES_MAX
+
+
+def _is_behind(delivery: Delivery, session: int) -> bool:
+    at = delivery._attachments.sessions.get(session)
+    return at is not None and at.is_behind
 
 
 def _failed_with_disk(cluster: SimulatedCluster, name: str, error: BaseException) -> bool:
@@ -128,7 +145,15 @@ BRANCHES: Mapping[str, Branch] = {
     "commands encoded late": Branch(
         Commands, "_next_batch", before=lambda commands, _: not commands._unsent.first.operations
     ),
-    "events asked for again": Branch(EventOrder, "asked"),
+    "events asked for again": Branch(
+        EventOrder, "_miss", before=lambda order, _: order.ask_at_s == inf
+    ),
+    "entries with events divided": Branch(Session, "events_published", before=_is_divided),
+    "events that waited for the client": Branch(
+        Session, "events_after", after=lambda found, *_: found.left is Left.HELD_BACK
+    ),
+    "events that waited for the link": Branch(Delivery, "drained"),
+    "events that waited for their turn": Branch(Delivery, "published", before=_is_behind),
     "lock handovers": Branch(
         LockMachine,
         "_pass_on",

@@ -13,7 +13,6 @@ from typing import Any
 from copycat.actors import NodeAddress
 from copycat.actors.cell import Cell
 from copycat.actors.codec import decode, encode
-from copycat.actors.message import to_wire
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
 from copycat.server.session import Session
@@ -28,8 +27,8 @@ LINE_CHARACTERS_TOLD = 1_000
 _FORMAT_VERSION = 0
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
 _NO_FAILURES = encode([])
-_LOCAL = ("_myRef", "environment", "address", "step")
-"""Fields of an actor that say where it lives."""
+_NOT_ITS_OWN = ("_myRef", "environment", "address", "step", "_retained")
+"""Fields of an actor that say where it lives, or are of all sessions."""
 
 _slots: dict[type, tuple[str, ...]] = {}
 
@@ -56,24 +55,28 @@ def parts_of(applier: Applier) -> list[Part]:
 
 
 def counts_of(applier: Applier) -> Part:
-    """How many sessions, resources and timers there are on one server."""
+    """How many sessions, resources and timers there are on one server, and what sessions retain."""
     sessions, resources = len(applier._sessions), len(applier._router.resources)
     timers = len(applier._due._timers)
-    return _dumped(("sessions", sessions, "resources", resources, "timers", timers))
+    retained_bytes = applier._retained.size_bytes
+    return _dumped(("sessions", sessions, "resources", resources, "timers", timers, retained_bytes))
 
 
 def part_of(actor: Session | Resource) -> Part:
     """All replicated state of one session or resource."""
     if type(actor) is Session:
         fields = vars(actor).copy()
-        for name in _LOCAL:
+        for name in _NOT_ITS_OWN:
             del fields[name]
         fields["_answers"] = {
             first: (last, index, state_of_results(results), counted_bytes)
             for first, (last, index, results, counted_bytes) in actor._answers.items()
         }
-        # No message is plain, and there are events in nearly every session.
-        fields["_events"] = [to_wire(events) for events in actor._events]
+        # No event is plain, and there are events in nearly every session.
+        fields["_events"] = [
+            (*each[:3], [(event.content, event.holders) for event in each.events])
+            for each in actor._events
+        ]
         return _dumped(fields)
     assert type(actor) is Resource, "an Applier steps sessions and resources"
     timers, drawn = actor.timers, actor._timers_drawn

@@ -36,6 +36,7 @@ from copycat.protocol.client import (
     Refused,
     Request,
     ResetEvents,
+    ResetEventsReply,
     SessionEnded,
     SubmitCommands,
     SubmitQueries,
@@ -61,7 +62,7 @@ class FakeSession:
     early: dict[int, tuple[SubmitCommands, "FakeConnection"]] = field(default_factory=dict)
     waiting: list[tuple[SubmitQueries, "FakeConnection"]] = field(default_factory=list)
     events: list[Events] = field(default_factory=list)
-    event_index: int = 0
+    event_sequence: int = 0
     connection: "FakeConnection | None" = None
 
 
@@ -87,6 +88,7 @@ class FakeCluster:
         self.refusal: tuple[Refusal, str] | None = None  # of everything
         self.swallows = False  # what is sent on to the leader gets lost
         self.refuses_queries = True  # by that, too
+        self.ignores_resets = False
         self.detached: dict[int, None] = {}  # sessions that have to attach again
         self.session_timeout_ms: int | None = None
         self.sessions: dict[int, FakeSession] = {}
@@ -137,8 +139,8 @@ class FakeCluster:
         """Publish events of one entry to a session."""
         self.index += 1
         encoded = tuple(encode(event) for event in events)
-        made = Events(session.number, self.index, session.event_index, encoded)
-        session.event_index = self.index
+        made = Events(session.number, session.event_sequence + 1, self.index, encoded)
+        session.event_sequence = made.last_sequence
         session.events.append(made)
         if session.connection is not None and not lose:
             session.connection.say(made)
@@ -190,7 +192,7 @@ class FakeServer(Actor):
             cluster.index += 1
             number = cluster.nonces[message.nonce] = cluster.index
             timeout_ms = cluster.session_timeout_ms or message.timeout_ms
-            cluster.sessions[number] = FakeSession(number, timeout_ms, event_index=number)
+            cluster.sessions[number] = FakeSession(number, timeout_ms)
         session = cluster.sessions.get(number)
         if session is None:
             return
@@ -213,7 +215,7 @@ class FakeServer(Actor):
         connection = self._connect(session, sender)
         connection.say(AttachSessionReply(message.session, cluster.endpoints))
         connection.tell_leader()
-        connection.say_events_after(message.event_index)
+        connection.say_events_after(message.event_sequence)
 
     def _connect(self, session: FakeSession, client: NodeAddress) -> "FakeConnection":
         self.cluster.detached.pop(session.number, None)
@@ -246,10 +248,10 @@ class FakeConnection(Actor):
         endpoint = self.cluster.endpoint_of(leader) if leader else ""
         self.say(LeaderChanged(endpoint, self.cluster.term))
 
-    def say_events_after(self, index: int) -> None:
+    def say_events_after(self, event_sequence: int) -> None:
         """Send again what the client misses."""
         for events in self.session.events:
-            if events.event_index > index:
+            if events.last_sequence > event_sequence:
                 self.say(events)
 
     def _takes(self, session: int, request: Request, number: int) -> bool:
@@ -325,11 +327,10 @@ class FakeConnection(Actor):
         self.say(OpenResourceReply(message.session, message.request, number))
 
     def keep_alive(self, message: KeepAlive, sender: NodeAddress) -> None:
-        """Note a sign of life, and send again the events that were lost on the way."""
+        """Note a sign of life, and say which events were sent."""
         self.cluster.received.append(message)
         if self._takes(message.session, Request.KEEP_ALIVE, 0):
-            self.say(KeepAliveReply(message.session))
-            self.say_events_after(message.event_index)
+            self.say(KeepAliveReply(message.session, self.session.event_sequence))
 
     def close_session(self, message: CloseSession, sender: NodeAddress) -> None:
         """End the session."""
@@ -341,7 +342,9 @@ class FakeConnection(Actor):
     def reset_events(self, message: ResetEvents, sender: NodeAddress) -> None:
         """Send again what the client misses."""
         self.cluster.received.append(message)
-        self.say_events_after(message.event_index)
+        if not self.cluster.ignores_resets:
+            self.say(ResetEventsReply(message.session, message.number))
+            self.say_events_after(message.event_sequence)
 
     def detach_session(self, message: DetachSession, sender: NodeAddress) -> None:
         """The client has gone elsewhere."""

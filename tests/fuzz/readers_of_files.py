@@ -68,7 +68,7 @@ def read_batch(data: bytes) -> str:
         session=batch.session,
         first_sequence=batch.first_sequence,
         response_sequence=batch.response_sequence,
-        event_index=batch.event_index,
+        event_sequence=batch.event_sequence,
         operations=batch.operations,
     )
     assert again.record == data, "a record has one form"
@@ -99,7 +99,7 @@ def example_batch(base_index: int, *, kind: BatchKind = BatchKind.COMMANDS, term
         session=7,
         first_sequence=base_index,
         response_sequence=3,
-        event_index=4,
+        event_sequence=4,
         operations=operations,
     )
 
@@ -109,7 +109,7 @@ def parts_of(batch: Batch) -> list[Part]:
     return [
         (
             part.session, part.first_sequence, part.count,
-            part.response_sequence, part.event_index, part.operations,
+            part.response_sequence, part.event_sequence, part.operations,
         )
         for part in batch.commands()
     ]  # fmt: skip

@@ -4,8 +4,8 @@ from piece import Piece
 
 APPLIER = "copycat/server/applier.py"
 COMMANDS = "copycat/client/commands.py"
-CONNECTION = "copycat/server/connection.py"
 CONTACT = "copycat/client/contact.py"
+DELIVERY = "copycat/server/delivery.py"
 EVENT_ORDER = "copycat/client/event_order.py"
 LEADER = "copycat/server/roles/leader.py"
 LOCK = "resources/lock.py"
@@ -104,17 +104,17 @@ SESSIONS = [
         "Copycat (results dropped by a session's own newer command)",
         SESSION,
         "self.sequence = message.last_sequence\n"
-        "        self._trim(message.response_sequence, message.event_index)",
+        "        self._trim(message.response_sequence, message.event_sequence)",
         "self.sequence = message.last_sequence\n"
-        "        self._trim(message.first_sequence - 1, message.event_index)",
+        "        self._trim(message.first_sequence - 1, message.event_sequence)",
         faults=("network",),
     ),
     Piece(
         "a client acknowledges answers that were lost",
         "Copycat (results dropped that nobody has received)",
         COMMANDS,
-        "self.answered_sequence,\n                event_index,",
-        "self.last_sequence,\n                event_index,",
+        "self.answered_sequence,\n                event_sequence,",
+        "self.last_sequence,\n                event_sequence,",
         faults=("network",),
     ),
     Piece(
@@ -167,46 +167,47 @@ EVENTS = [
     Piece(
         "the last events are lost when nothing follows them",
         "Copycat #108 (sent again only after an acknowledgement of something new)",
-        CONNECTION,
-        "self.send(self.server.applier, replay)\n        if not self._propose(",
-        "if not self._propose(",
+        APPLIER,
+        "KeepAliveReply(batch.session, attachment.sent)",
+        "KeepAliveReply(batch.session, 0)",
         faults=("network",),
     ),
     Piece(
         "events that were lost are not sent again",
         "Copycat cd7c6397, #108",
-        SESSION,
-        "if events.event_index > message.event_index:",
-        "if events.event_index < 0:",
+        DELIVERY,
+        "at.sent = message.event_sequence",
+        "at.sent = at.sent",
+        faults=("network",),
     ),
     Piece(
         "an event that comes twice is heard twice",
         "Copycat #235; etcd #15271 (a watch goes back in time)",
         EVENT_ORDER,
-        "if events.event_index <= self.index:",
-        "if events.event_index < 0:",
+        "seen = self.sequence + 1 - events.first_sequence",
+        "seen = min(0, self.sequence + 1 - events.first_sequence)",
     ),
     Piece(
         "a gap in the events is not noticed",
         "Copycat 79962b02 (the chain of previous indexes)",
         EVENT_ORDER,
-        "if events.previous_index > self.index:",
-        "if events.previous_index < 0:",
+        "seen = self.sequence + 1 - events.first_sequence",
+        "seen = max(0, self.sequence + 1 - events.first_sequence)",
         faults=("network",),
     ),
     Piece(
         "the chain of events is off by one",
         "Copycat 79962b02, #200",
         SESSION,
-        "Events(self.session, index, last, message.events)",
-        "Events(self.session, index, last + 1, message.events)",
+        "Events(self.session, queued.first_sequence, queued.at_index, contents)",
+        "Events(self.session, queued.first_sequence + 1, queued.at_index, contents)",
     ),
     Piece(
         "events are forgotten before the client has them",
         "Copycat #25, #31 (compacted before they were received)",
         SESSION,
-        "events[0].event_index <= event_index",
-        "events[0].event_index",
+        "events[0].last_sequence <= event_sequence",
+        "events[0].last_sequence",
     ),
 ]
 

@@ -1,25 +1,27 @@
 """The events that wait in a session are bounded, and a session that passes the bound ends."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from copycat.actors import Actor, Identity, NodeAddress
-from copycat.actors.codec import decode, encode
+from clubhouse import Clubhouse
+from copycat.actors import Identity
 from copycat.actors.simulation import Simulation
-from copycat.machine import Catalog, Commit, StateMachine, command
-from copycat.protocol.client import CommandsReply, Events, SessionEnded
+from copycat.protocol import client as protocol
+from copycat.protocol.client import EVENT_BYTES, CommandsReply, Events, SessionEnded
+from copycat.server import retained as retained_module
 from copycat.server import session as session_module
-from copycat.server.applier import Applier
-from copycat.server.progress import Attachment, Attachments, Progress
-from copycat.server.session import EVENTS_BYTES_MAX, REPLAY_BYTES_MAX, Session
-from copycat.server.steps import Acknowledged, Advance, EventsAfter, EventsPublished
-from copycat.storage.batch import Batch, BatchKind
-from copycat.testing.replicated_state import text_of
+from copycat.server.retained import Published, Retained
+from copycat.server.session import EVENTS_BYTES_MAX, MESSAGE_BYTES_MAX, Left, Session, ToSend
+from copycat.server.steps import (
+    Acknowledged,
+    CommandsAnswered,
+    Ending,
+    EventsAfter,
+    EventsPublished,
+)
 
 MEBIBYTE = 1 << 20
-TIMEOUT_MS = 60_000
 
 
 @pytest.fixture
@@ -30,219 +32,128 @@ def simulation() -> Iterator[Simulation]:
 
 
 @pytest.fixture
-def session(simulation: Simulation) -> Session:
+def retained() -> Retained:
+    """What all sessions of the test keep."""
+    return Retained()
+
+
+@pytest.fixture
+def session(simulation: Simulation, retained: Retained) -> Session:
     """The session with the id 1, on a node of its own."""
     node = simulation.node(Identity("n"))
-    actor: Session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd").serial)
+    actor: Session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd", retained).serial)
     return actor
 
 
-def publish(session: Session, index: int, *events: bytes) -> Events | None:
-    return session.events_published(EventsPublished(index, events), session.address)
+def publish(session: Session, index: int, *events: bytes) -> bool:
+    published = [Published(event) for event in events]
+    return session.events_published(EventsPublished(index, published), session.address)
 
 
-def acknowledge(session: Session, index: int) -> None:
-    session.acknowledged(Acknowledged(0, index), session.address)
+def acknowledge(session: Session, event_sequence: int) -> None:
+    session.acknowledged(Acknowledged(0, event_sequence), session.address)
 
 
-def missing(session: Session, index: int) -> list[int]:
-    """The indexes of what is sent again to a client that has everything up to this one."""
-    messages = session.events_after(EventsAfter(index), session.address)
-    return [message.event_index for message in messages]
+def after(session: Session, event_sequence: int) -> ToSend:
+    """What is sent next to a client that was sent everything up to this event."""
+    return session.events_after(EventsAfter(event_sequence), session.address)
 
 
 @pytest.mark.parametrize("size_bytes", [0, MEBIBYTE])
-def test_events_that_nobody_acknowledges_are_bounded(session: Session, size_bytes: int) -> None:
+def test_events_that_nobody_acknowledges_are_bounded(
+    session: Session, retained: Retained, size_bytes: int
+) -> None:
     """What does not fit is not queued, small events count too, and acknowledging makes room."""
     together = tuple(bytes(size_bytes) for _ in range(1 if size_bytes else 4096))
     index = 2
-    while publish(session, index, *together) is not None:
+    while publish(session, index, *together):
         index += 1
         assert index < 100
-    kept = [message.size_bytes for message in session._events]
-    assert sum(kept) == session._events_bytes
-    assert EVENTS_BYTES_MAX - kept[0] < session._events_bytes <= EVENTS_BYTES_MAX
-    assert session._events[-1].event_index == index - 1
-    acknowledge(session, 2)
-    assert publish(session, index, *together) is not None
-    assert publish(session, index + 1, *together) is None
-    acknowledge(session, index)
-    assert session._events_bytes == session.events_waiting == 0
+    kept = [queued.size_bytes for queued in session._events]
+    assert sum(kept) == session._events_bytes == retained.size_bytes
+    assert EVENTS_BYTES_MAX - sum(kept) < len(together) * (EVENT_BYTES + size_bytes)
+    assert session._events[-1].at_index == index - 1
+    acknowledge(session, len(together))
+    assert publish(session, index, *together)
+    assert not publish(session, index + 1, *together)
+    acknowledge(session, (index - 1) * len(together))
+    assert session._events_bytes == retained.size_bytes == len(session._events) == 0
 
 
-def test_what_one_batch_publishes_is_one_message(session: Session) -> None:
-    """Events that come later at the same index join the first, behind them in the chain."""
-    publish(session, 5, b"1")
-    publish(session, 8, b"2", b"3")
-    assert publish(session, 8, b"4") == Events(1, 8, 5, (b"2", b"3", b"4"))
-    assert publish(session, 9, b"5") == Events(1, 9, 8, (b"5",))
-    acknowledge(session, 8)
-    assert session._events_bytes == session._events[0].size_bytes
+def test_the_events_of_an_entry_are_divided_and_numbered(session: Session) -> None:
+    """What travels together is small, whatever one entry publishes; only a large event is alone in
+    a large message. A part that was acknowledged is gone."""
+    sizes = [100_000, 1, 100_000, 100_000, 2 * MEBIBYTE, 1, 1]
+    assert publish(session, 5, *[bytes(size) for size in sizes])
+    assert publish(session, 5, b"later at the same index")
+    messages: list[Events] = []
+    while (found := after(session, len(messages) and messages[-1].last_sequence)).messages:
+        messages += found.messages
+        assert found.size_bytes <= MESSAGE_BYTES_MAX or len(found.messages) == 1
+        if found.left is Left.HELD_BACK:
+            acknowledge(session, messages[-1].last_sequence)
+    assert [message.first_sequence for message in messages] == [1, 4, 5, 6, 8]
+    assert [[len(event) for event in message.events] for message in messages] == [
+        [100_000, 1, 100_000], [100_000], [2 * MEBIBYTE], [1, 1], [23],
+    ]  # fmt: skip
+    assert {message.index for message in messages} == {5}
 
 
-def test_no_more_is_sent_again_than_a_link_can_buffer(session: Session) -> None:
-    """A client that misses much gets it in parts, each of which brings it forward."""
+def test_no_more_is_on_the_way_than_the_window(session: Session) -> None:
+    """A client that was sent much gets the rest when it has acknowledged, also if a small event
+    is all that it lacks."""
     for index in range(2, 52):
-        assert publish(session, index, bytes(MEBIBYTE)) is not None
-    assert publish(session, 52, *(bytes(MEBIBYTE) for _ in range(9))) is not None
-    received, parts = 1, 0
-    while part := missing(session, received):
-        assert part == list(range(received + 1, part[-1] + 1))
-        received, parts = part[-1], parts + 1
-        sent = [message.size_bytes for message in session._events if message.event_index in part]
-        assert sum(sent) <= REPLAY_BYTES_MAX or len(part) == 1
-    assert received == 52
-    assert parts == 9
+        assert publish(session, index, bytes(100_000))
+    sent = 0
+    while (found := after(session, sent)).left is Left.MORE:
+        sent = found.messages[-1].last_sequence
+        assert found.size_bytes <= MESSAGE_BYTES_MAX
+    assert found.left is Left.HELD_BACK
+    sent = found.messages[-1].last_sequence if found.messages else sent
+    assert 0 <= sent * 100_256 - protocol.EVENTS_WINDOW_BYTES < 100_256
+    assert after(session, sent) == ToSend([], 0, Left.HELD_BACK)
+    assert after(session, 49) == ToSend([], 0, Left.HELD_BACK)
+    acknowledge(session, 1)
+    assert [events.first_sequence for events in after(session, sent).messages] == [sent + 1]
+    assert after(session, 50).left is after(session, 90).left is Left.NOTHING
 
 
-class Club(StateMachine):
-    """Tells its members what somebody shouts, and who has left."""
-
-    def __init__(self) -> None:
-        self.members: dict[int, None] = {}
-
-    @command
-    def join(self, commit: Commit) -> None:
-        """Be told from now on."""
-        self.members[commit.session] = None
-
-    @command
-    def shout(self, commit: Commit, size_bytes: int) -> None:
-        """Tell all members something of this size."""
-        commit.publish(self.members, "shouted", bytes(size_bytes))
-
-    def session_ended(self, commit: Commit, session: int) -> None:
-        """A member that leaves makes the others hear of it."""
-        self.members.pop(session, None)
-        commit.publish(self.members, "left", session)
-
-
-class Log:
-    """The batches that are to be applied."""
-
-    def __init__(self) -> None:
-        self._batches: dict[int, Batch] = {}
-        self.last_index = 0
-
-    def read_ahead(self, index: int, last_index: int) -> Iterator[Batch]:
-        """Those from one index to another."""
-        return iter([self._batches[place] for place in range(index, last_index + 1)])
-
-    def append(self, kind: BatchKind, session: int = 0, **fields: Any) -> int:
-        """Add a batch of one index; returns that."""
-        self.last_index += 1
-        self._batches[self.last_index] = Batch.encode(
-            kind=kind,
-            base_index=self.last_index,
-            count=1,
-            term=1,
-            log_time_us=self.last_index,
-            wall_time_us=0,
-            session=session,
-            **fields,
-        )
-        return self.last_index
-
-
-class Listener(Actor):
-    """A connection, or what an Applier takes for one."""
-
-    def __init__(self, heard: list[Any]) -> None:
-        self._heard = heard
-
-    def receiveMessage(self, message: Any, sender: NodeAddress) -> Any:
-        """Keep everything."""
-        self._heard.append(message)
-
-
-class Clubhouse:
-    """A log with a club in it, and two servers that apply it, the first with all the clients."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-        self.log = Log()
-        self.heard: list[Any] = []
-        self._sequences: dict[int, int] = {}
-        node = simulation.node(Identity("n"))
-        self._attachments = Attachments()
-        self._connection = node.spawn(Listener, self.heard)
-        self._attachments.begin(self._connection)
-        self.appliers: list[Applier] = []
-        for attachments in (self._attachments, Attachments()):
-            arguments = (self._connection, self.log, Catalog({"club": Club}), Progress())
-            self.appliers.append(node.actor_at(node.spawn(Applier, *arguments, attachments).serial))
-        founder = self.open_session()
-        self.club = self.log.append(
-            BatchKind.OPEN_RESOURCE,
-            founder,
-            first_sequence=1,
-            operations=encode(["club", "club", 1]),
-        )
-
-    def open_session(self) -> int:
-        """Open a session; returns its id."""
-        nonce = self.log.last_index.to_bytes(16, "big")
-        self._attachments.ask(nonce, Attachment(self._connection, self._connection))
-        session = self.log.append(
-            BatchKind.OPEN_SESSION, operations=encode([nonce, "", TIMEOUT_MS])
-        )
-        self._sequences[session] = 0
-        return session
-
-    def command(self, session: int, method: str, *arguments: Any, event_index: int = 0) -> int:
-        """Append a command; returns its index."""
-        self._sequences[session] += 1
-        return self.log.append(
-            BatchKind.COMMANDS,
-            session,
-            first_sequence=self._sequences[session],
-            event_index=event_index,
-            operations=encode([[self.club, method, *arguments]]),
-        )
-
-    def joined(self) -> int:
-        """A new session that has joined the club."""
-        session = self.open_session()
-        self.command(session, "join")
-        return session
-
-    def apply(self) -> None:
-        """Have everything applied; both servers must have the same state then."""
-        for applier in self.appliers:
-            applier.advance(Advance(self.log.last_index), applier.address)
-        self._simulation.run_for(0.01)
-        first, second = (text_of(applier) for applier in self.appliers)
-        assert first == second
-
-    def told(self, session: int) -> list[list[Any]]:
-        """The events that a session was sent, in order, each as [event, values]."""
-        sent = [words for words in self.heard if type(words) is Events and words.session == session]
-        chain = [session, *(words.event_index for words in sent)]
-        assert [words.previous_index for words in sent] == chain[:-1]
-        return [decode(event)[1:] for words in sent for event in words.events]
-
-    def ended(self) -> list[int]:
-        """The sessions whose client was told of their end, in order."""
-        return [words.session for words in self.heard if type(words) is SessionEnded]
-
-    def open_sessions(self) -> list[int]:
-        """The sessions that are open."""
-        return list(self.appliers[0]._sessions)
+def test_a_shared_event_is_counted_once(simulation: Simulation, retained: Retained) -> None:
+    """All sessions together keep its content once; each that keeps it counts a little more."""
+    node = simulation.node(Identity("n"))
+    sessions: list[Session] = [
+        node.actor_at(node.spawn(Session, number, bytes(16), "", retained).serial)
+        for number in (1, 2, 3)
+    ]
+    event = [Published(bytes(10_000))]
+    for one in sessions:
+        one.events_published(EventsPublished(9, event), one.address)
+    assert retained.size_bytes == 10_000 + 3 * EVENT_BYTES
+    answer = CommandsAnswered(1, 1, 9, bytes(500), 500, (), 0, 0)
+    sessions[0].commands_answered(answer, sessions[0].address)
+    answers_bytes = retained.size_bytes - 10_000 - 3 * EVENT_BYTES
+    assert answers_bytes > 500
+    acknowledge(sessions[1], 1)
+    assert retained.size_bytes == 10_000 + 2 * EVENT_BYTES + answers_bytes
+    sessions[0].ending(Ending(), sessions[0].address)
+    assert retained.size_bytes == 10_000 + EVENT_BYTES
+    acknowledge(sessions[2], 1)
+    assert retained.size_bytes == 0
 
 
 def test_sessions_that_have_no_room_end_and_the_others_hear_of_it(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One batch ends two sessions, whose ends push over a third, before and behind others that
-    are told all of it once, in one order, in one message."""
+    are told all of it once, in one order."""
     monkeypatch.setattr(session_module, "EVENTS_BYTES_MAX", 10_000)
     club = Clubhouse(simulation)
     shouter, full, fuller = club.joined(), club.joined(), club.joined()
-    early = club.command(shouter, "shout", 4_000)
+    club.command(shouter, "shout", 4_000)
     nearly, last = club.joined(), club.joined()
-    filled = club.command(shouter, "shout", 4_900, event_index=early)
-    for member in (shouter, last):
-        club.command(member, "join", event_index=filled)
+    club.command(shouter, "shout", 4_900, event_sequence=1)
+    club.command(shouter, "join", event_sequence=2)
+    club.command(last, "join", event_sequence=1)
     club.apply()
     assert club.ended() == []
     shout = club.command(shouter, "shout", 4_500)
@@ -256,7 +167,7 @@ def test_sessions_that_have_no_room_end_and_the_others_hear_of_it(
     assert club.told(shouter)[2:] == end
     assert club.told(nearly) == [["shouted", [bytes(4_900)]]]
     words = [words for words in club.heard if type(words) is Events]
-    assert [message.session for message in words if message.event_index == shout] == [shouter, last]
+    assert {message.session for message in words if message.index == shout} == {shouter, last}
     told = next(words for words in club.heard if type(words) is SessionEnded)
     assert "64 MiB of events unacknowledged" in told.text
 
@@ -276,4 +187,27 @@ def test_a_session_may_end_by_its_own_command(
     club.apply()
     assert club.ended() == [loud, other]
     assert answers == sum(type(words) is CommandsReply for words in club.heard)
-    assert not any(type(words) is Events and words.event_index >= last for words in club.heard)
+    assert not any(type(words) is Events and words.index >= last for words in club.heard)
+
+
+def test_when_all_keep_too_much_those_end_that_keep_most(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is within its own bound; the largest two end, on every server, and the rest is told."""
+    monkeypatch.setattr(retained_module, "RETAINED_BYTES_MAX", 60_000)
+    club = Clubhouse(simulation)
+    speaker = club.joined()
+    laggards = [club.joined() for _ in range(3)]
+    spoken = 0
+    for laggard, size_bytes in zip(laggards, (15_000, 5_000, 20_000), strict=True):
+        spoken = club.command(speaker, "whisper", laggard, size_bytes)
+    club.apply()
+    assert club.ended() == []
+    assert spoken
+    club.command(speaker, "whisper", laggards[1], 17_000)
+    club.apply()
+    assert club.ended() == [laggards[1]]
+    assert club.told(speaker)[-1:] == [["left", [laggards[1]]]]
+    told = next(words for words in club.heard if type(words) is SessionEnded)
+    assert "all clients together" in told.text
+    assert club.appliers[0]._retained.size_bytes < 60_000 * 7 / 8

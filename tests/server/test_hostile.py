@@ -40,8 +40,9 @@ from copycat.protocol.raft import (
     RequestVoteReply,
 )
 from copycat.server.options import ServerOptions
+from copycat.server.retained import Retained
 from copycat.server.server import Server
-from copycat.server.session import ANSWERS_BYTES_MAX, Session
+from copycat.server.session import ANSWER_BYTES, ANSWERS_BYTES_MAX, Session
 from copycat.server.steps import (
     Acknowledged,
     Advance,
@@ -450,7 +451,7 @@ def test_answers_that_nobody_acknowledges_are_bounded() -> None:
     """A session keeps the latest answers of a client that acknowledges none, and no more."""
     with Simulation(17) as simulation:
         node = simulation.node(Identity("n"))
-        session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd").serial)
+        session = node.actor_at(node.spawn(Session, 1, bytes(16), "odd", Retained()).serial)
         results = bytes(1 << 20)
         for sequence in range(1, 101):
             answered = CommandsAnswered(
@@ -458,7 +459,8 @@ def test_answers_that_nobody_acknowledges_are_bounded() -> None:
             )
             session.commands_answered(answered, node)
         kept = [answer[2] for answer in session._answers.values()]
-        assert sum(map(len, kept)) == session._answers_bytes <= ANSWERS_BYTES_MAX
+        kept_bytes = sum(ANSWER_BYTES + len(results) for results in kept)
+        assert kept_bytes == session._answers_bytes <= ANSWERS_BYTES_MAX
         assert 100 in session._answers
         session.acknowledged(Acknowledged(100, 0), node)
         assert session._answers_bytes == 0

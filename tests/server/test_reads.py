@@ -19,6 +19,7 @@ from copycat.protocol.client import (
     SubmitQueries,
 )
 from copycat.protocol.raft import ReadIndexReply
+from copycat.server.delivery import Delivery
 from copycat.server.operations import QUERIES_AT_ONCE, Answering
 from copycat.server.progress import Attachment, Attachments, Progress
 from copycat.server.reading import READS_BYTES_MAX, ReadQueue
@@ -84,7 +85,9 @@ class Queue:
         self.attachments = Attachments()
         self.attachments.begin(CONNECTION)
         self.attachments.attach(SESSION, Attachment(CONNECTION, CLIENT))
-        self.reads = ReadQueue(self.sent, self.progress, self.router)  # type: ignore[arg-type]
+        sent: Any = self.sent
+        delivery = Delivery(sent, {}, self.attachments)
+        self.reads = ReadQueue(sent, self.progress, self.router, delivery)  # type: ignore[arg-type]
 
     def add(self, number: int, *, sequence: int = 0, index: int = 0, count: int = 1) -> None:
         operations = encode([[1, "value"]] * count)
@@ -94,7 +97,7 @@ class Queue:
     def run(self, budget: Budget) -> list[int]:
         """Run what is ready; returns the reads that were answered."""
         self.sent.messages.clear()
-        self.reads.run_ready({}, self.attachments, budget)
+        self.reads.run_ready(budget)
         assert all(type(message) is QueriesReply for message in self.sent.messages)
         return [message.read for message in self.sent.messages]
 
@@ -170,7 +173,7 @@ def test_answers_that_cannot_be_sent_are_not_all_made() -> None:
     router = CountingRouter(size_bytes=RESULTS_BYTES_MAX // 8)
     queue = Queue(router)
     queue.add(1, count=512)
-    queue.reads.run_ready({}, queue.attachments, Steps(1000))
+    queue.reads.run_ready(Steps(1000))
     [refused] = queue.sent.messages
     assert type(refused) is Refused
     assert refused.reason == Refusal.TOO_LARGE
@@ -222,7 +225,7 @@ def test_reads_that_wait_for_the_leader_go_with_their_connection() -> None:
             reads.read(read(number, 1000), CONNECTION)
         held = reads._held[CONNECTION]
         reads.server.attachments.drop(CONNECTION)
-        reads.connection_gone(ConnectionGone(CONNECTION), CONNECTION)
+        reads.connection_gone(ConnectionGone(CONNECTION, "c"), CONNECTION)
         assert not held.reads
         reads.read(read(9), CONNECTION)
         assert CONNECTION not in reads._held

@@ -37,7 +37,7 @@ def test_decoding_gives_back_what_was_encoded(
     operations: bytes,
 ) -> None:
     """Every field survives, and the record is the very same bytes."""
-    term, log_time_us, session, first_sequence, response_sequence, event_index = numbers
+    term, log_time_us, session, first_sequence, response_sequence, event_sequence = numbers
     made = Batch.encode(
         kind=kind,
         base_index=base_index,
@@ -48,7 +48,7 @@ def test_decoding_gives_back_what_was_encoded(
         session=session,
         first_sequence=first_sequence,
         response_sequence=response_sequence,
-        event_index=event_index,
+        event_sequence=event_sequence,
         operations=operations,
     )
     read = Batch.decode(made.record)

@@ -84,7 +84,7 @@ def stamped(batch: Batch, wall_time_us: int) -> Batch:
         session=batch.session,
         first_sequence=batch.first_sequence,
         response_sequence=batch.response_sequence,
-        event_index=batch.event_index,
+        event_sequence=batch.event_sequence,
         operations=batch.operations,
     )
 
@@ -272,9 +272,10 @@ def takes_any_answer() -> AbstractContextManager[Any]:
 
 def hears_what_comes() -> AbstractContextManager[Any]:
     """A client passes events on though some before them are missing."""
-    accepts = EventOrder.accepts
+    accept = EventOrder.accept
 
-    def accept_later(order: EventOrder, events: Events, now_s: float) -> bool:
-        return accepts(order, replace(events, previous_index=0), now_s)
+    def accept_later(order: EventOrder, events: Events, now_s: float) -> tuple[bytes, ...]:
+        first = min(events.first_sequence, order.sequence + 1)
+        return accept(order, replace(events, first_sequence=first), now_s)
 
-    return patch.object(EventOrder, "accepts", accept_later)
+    return patch.object(EventOrder, "accept", accept_later)

@@ -9,8 +9,8 @@ import pytest
 
 from copycat import AsyncClient
 from copycat.actors.simulation import Simulation
-from copycat.client import event_order
 from copycat.errors import IdentityRefused, NotApplied, OutcomeUnknown
+from copycat.protocol import client as protocol
 from copycat.protocol.client import KeepAlive
 from copycat.resources.changes import Put, Resync
 from copycat.resources.counter import AsyncDistributedCounter
@@ -297,7 +297,7 @@ def test_a_watcher_that_acknowledges_nothing_is_ended(
     """It hears, and is not heard: when too many events wait for it, its session ends on all
     servers, its lock goes to the next, and who listens properly misses nothing."""
     monkeypatch.setattr(session_module, "EVENTS_BYTES_MAX", 64 << 10)
-    monkeypatch.setattr(event_order, "MANY_BYTES", 16 << 10)
+    monkeypatch.setattr(protocol, "EVENTS_WINDOW_BYTES", 32 << 10)
     writes = 100  # of 1 KiB each
     states: list[str] = []
 

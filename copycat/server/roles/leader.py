@@ -230,7 +230,7 @@ class Leader(Role):
             parts = [
                 (
                     each.session, each.first_sequence, each.count,
-                    each.response_sequence, each.event_index, each.operations,
+                    each.response_sequence, each.event_sequence, each.operations,
                 )
                 for each, _ in gathered
             ]  # fmt: skip
@@ -270,7 +270,7 @@ class Leader(Role):
             first_sequence=proposal.first_sequence,
             count=proposal.count,
             response_sequence=proposal.response_sequence,
-            event_index=proposal.event_index,
+            event_sequence=proposal.event_sequence,
             operations=proposal.operations,
         )
 
@@ -282,7 +282,7 @@ class Leader(Role):
         first_sequence: int = 0,
         count: int = 1,
         response_sequence: int = 0,
-        event_index: int = 0,
+        event_sequence: int = 0,
         operations: bytes = b"",
     ) -> None:
         server = self.server
@@ -296,7 +296,7 @@ class Leader(Role):
             session=session,
             first_sequence=first_sequence,
             response_sequence=response_sequence,
-            event_index=event_index,
+            event_sequence=event_sequence,
             operations=operations,
         )
         server.log.append(batch)
