@@ -14,6 +14,7 @@ class PreVote:
     candidate: int  # server id
     last_index: int
     last_term: int
+    round: int  # counts the asker's questions; echoed in the reply
 
 
 @message(51)
@@ -23,6 +24,7 @@ class PreVoteReply:
     term: int  # the term asked about if granted, else the term of the one who answers
     voter: int
     granted: bool
+    round: int  # a late answer does not count in a later round
 
 
 @message(52)

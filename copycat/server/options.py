@@ -75,6 +75,11 @@ class ServerOptions:
             )
 
     @property
+    def votes_again_s(self) -> float:
+        """How long votes are waited for before who has not given one is asked again."""
+        return self.election_timeout_min_s / 2
+
+    @property
     def majority(self) -> int:
         """How many voters decide."""
         return len(self.peers) // 2 + 1

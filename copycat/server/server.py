@@ -26,6 +26,7 @@ from copycat.server.options import ServerOptions
 from copycat.server.outbox import Outbox
 from copycat.server.peers import Following, Peer
 from copycat.server.progress import Attachments, Progress
+from copycat.server.readiness import Readiness
 from copycat.server.reads import Reads
 from copycat.server.roles.candidate import Candidate
 from copycat.server.roles.follower import Follower
@@ -96,6 +97,9 @@ class Server(ServerActor):
         self.log = Log(disk, segment_bytes=options.segment_bytes)
         self.outbox = Outbox(self.ballot, self.log)
         self.progress = Progress()
+        self.readiness = Readiness(
+            self.now_s, self.log, self.progress, options.election_timeout_min_s
+        )
         self.attachments = Attachments()
         self.notes = Notes(self.environment.clock, options.name)
         self.counters = Counters(self.now_s())
@@ -109,6 +113,7 @@ class Server(ServerActor):
         self.endpoints = tuple(options.peers.values())
         self.connections: dict[str, NodeAddress] = {}
         self.leader: str | None = None  # its name
+        self.pre_votes_asked = 0  # rounds of them, in the life of this server
         self._leader_heard_s = float("-inf")
         self.heard_log_time = HeardLogTime()
         self._clock_set_back_s = 0.0  # as was noted
@@ -204,6 +209,7 @@ class Server(ServerActor):
             self.commit_index = index
             if not self._looking:
                 self._look_later()
+            self.readiness.committed(index)
             if after_sync and self.log.durable < self.log.written:
                 self._applies_after_sync = True
             else:

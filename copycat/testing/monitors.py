@@ -273,7 +273,7 @@ class Monitors:
             for voter in self._watched.values()
             if voter.votes.get(term) == elected
             # It may have gone on to a higher term before the vote was written.
-            or (term not in voter.votes and voter.ballot[0] > term)
+            or (not voter.votes.get(term) and voter.ballot[0] > term)
         ]
         if len(voters) < self._cluster.majority:
             raise self.story.violated(

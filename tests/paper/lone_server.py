@@ -199,7 +199,7 @@ class LoneServer:
 
     def would_vote_for(self, name: str, term: int, last: tuple[int, int] = (0, 0)) -> bool:
         """Whether it would, as it says when it is asked before."""
-        return self.ask(name, PreVote(term, int(name[1:]), *last), PreVoteReply).granted
+        return self.ask(name, PreVote(term, int(name[1:]), *last, 1), PreVoteReply).granted
 
     def heard(self, name: str, kind: type[M]) -> list[M]:
         """All messages of a kind that a voice has heard and not forgotten."""
@@ -224,7 +224,9 @@ class LoneServer:
     def answer_pre_vote(self, name: str, *, granted: bool = True, term: int = 0) -> None:
         """Answer the last pre-vote; a refusal carries the term of who refuses."""
         request, asker = self.last_heard(name, PreVote)
-        reply = PreVoteReply(request.term if granted else term, int(name[1:]), granted)
+        reply = PreVoteReply(
+            request.term if granted else term, int(name[1:]), granted, request.round
+        )
         self.say(name, reply, asker)
 
     def answer_vote(self, name: str, *, granted: bool = True) -> None:

@@ -126,6 +126,29 @@ def test_a_vote_of_an_earlier_term_does_not_count(lone: LoneServer) -> None:
     assert lone.role == "leader"
 
 
+def test_a_vote_in_the_name_of_another_does_not_count() -> None:
+    """§3.4: each member has one, whatever number it gives itself."""
+    with Simulation(1) as simulation:
+        lone = LoneServer(simulation, servers=5)
+        lone.stand("n2", "n3")
+        request, candidate = lone.last_heard("n2", RequestVote)
+        for voter in (2, 4, 5, 99):
+            lone.say("n2", RequestVoteReply(request.term, voter, True), candidate)
+        assert lone.role == "candidate"
+        lone.answer_vote("n3")
+        assert lone.role == "leader"
+
+
+def test_who_has_not_voted_is_asked_again(lone: LoneServer) -> None:
+    """§3.4: a request or its answer may have been lost; it is the same election."""
+    lone.stand("n2")
+    lone.run_until(lambda: len(lone.heard("n2", RequestVote)) == 2)
+    first, second = lone.heard("n2", RequestVote)
+    assert first == second
+    lone.answer_vote("n2")
+    assert (lone.role, lone.term) == ("leader", first.term)
+
+
 def test_a_candidate_follows_the_leader_of_its_term(lone: LoneServer) -> None:
     """§3.4: another one has won this election, and is obeyed at once."""
     lone.stand("n2")
@@ -200,8 +223,11 @@ def test_who_refuses_its_vote_waits_no_longer(lone: LoneServer) -> None:
 def test_election_timeouts_are_drawn_anew_each_time(lone: LoneServer) -> None:
     """§3.4: between the shortest and the longest, so that votes are seldom split again."""
     moments_s: list[float] = []
-    while len(moments_s) < 20:
-        lone.run_until_asked(PreVote)
+    lone.run_until_asked(PreVote)
+    for _ in range(20):
+        rounds = {request.round for request in lone.heard("n2", PreVote)}
+        while lone.last_heard("n2", PreVote).message.round in rounds:
+            lone.pass_time(ROUND_S / 4)
         moments_s.append(lone.simulation.now_s)
     waits_s = [later - earlier for earlier, later in pairwise(moments_s)]
     assert all(TIMEOUT_MIN_S - ROUND_S <= wait_s <= TIMEOUT_MAX_S + ROUND_S for wait_s in waits_s)

@@ -39,7 +39,7 @@ def test_a_pre_vote_promises_nothing(lone: LoneServer) -> None:
 def test_a_pre_vote_of_no_later_term_is_refused(lone: LoneServer) -> None:
     """§9.6: whoever would stand in a term that has come already is told which it is."""
     assert lone.votes_for("n2", 5)
-    reply = lone.ask("n3", PreVote(5, 3, 9, 4), PreVoteReply)
+    reply = lone.ask("n3", PreVote(5, 3, 9, 4, 1), PreVoteReply)
     assert (reply.granted, reply.term) == (False, 5)
     assert lone.would_vote_for("n3", 6, last=(9, 4))
 
@@ -103,9 +103,9 @@ def test_a_refusal_of_a_later_term_is_believed(lone: LoneServer) -> None:
 def test_pre_votes_for_another_term_do_not_count(lone: LoneServer) -> None:
     """§9.6: an answer is to the question that was asked, whatever the term was before."""
     lone.run_until_asked(PreVote)
-    _, asker = lone.last_heard("n2", PreVote)
+    request, asker = lone.last_heard("n2", PreVote)
     for term in (0, 2):
-        lone.say("n2", PreVoteReply(term, 2, True), asker)
+        lone.say("n2", PreVoteReply(term, 2, True, request.round), asker)
         assert (lone.role, lone.term) == ("follower", 0)
     lone.answer_pre_vote("n2")
     assert lone.role == "candidate"
@@ -118,3 +118,35 @@ def test_pre_votes_end_when_a_leader_is_heard(lone: LoneServer) -> None:
     lone.replicate("n2", append(1))
     lone.answer_pre_vote("n3")
     assert (lone.role, lone.term) == ("follower", 1)
+
+
+def test_a_late_pre_vote_does_not_count_in_a_later_round(lone: LoneServer) -> None:
+    """§9.6: who would have voted a while ago may hear a leader by now."""
+    lone.run_until_asked(PreVote)
+    first, asker = lone.last_heard("n2", PreVote)
+    lone.run_until(lambda: lone.last_heard("n2", PreVote).message.round > first.round)
+    lone.say("n2", PreVoteReply(first.term, 2, True, first.round), asker)
+    assert lone.role == "follower"
+    lone.answer_pre_vote("n2")
+    assert lone.role == "candidate"
+
+
+def test_a_pre_vote_in_the_name_of_another_does_not_count() -> None:
+    """§9.6: each member has one, whatever number it gives itself."""
+    with Simulation(1) as simulation:
+        lone = LoneServer(simulation, servers=5)
+        lone.run_until_asked(PreVote)
+        request, asker = lone.last_heard("n2", PreVote)
+        for voter in (2, 3, 4, 99):
+            lone.say("n2", PreVoteReply(request.term, voter, True, request.round), asker)
+        assert lone.role == "follower"
+
+
+def test_who_has_not_answered_is_asked_again(lone: LoneServer) -> None:
+    """§9.6: a question or its answer may have been lost; the round is the same."""
+    lone.run_until_asked(PreVote)
+    first = lone.last_heard("n2", PreVote).message
+    lone.run_until(lambda: len(lone.heard("n2", PreVote)) == 2)
+    assert lone.last_heard("n2", PreVote).message == first
+    lone.answer_pre_vote("n2")
+    assert lone.role == "candidate"

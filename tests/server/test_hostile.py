@@ -63,8 +63,8 @@ HUGE = 2**64 - 1
 SERIALS = range(40)
 
 OF_SERVERS = [
-    PreVote(HUGE, 1, HUGE, HUGE),
-    PreVoteReply(2, 1, True),
+    PreVote(HUGE, 1, HUGE, HUGE, HUGE),
+    PreVoteReply(2, 1, True, 1),
     RequestVote(HUGE, 1, HUGE, HUGE),
     RequestVoteReply(HUGE, 1, True),
     AppendEntries(HUGE, 1, 0, 0, HUGE, 1, (b"",), HUGE),

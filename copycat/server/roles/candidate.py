@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from copycat.actors import NodeAddress
 from copycat.protocol.raft import AppendEntries, PreVote, RequestVote, RequestVoteReply
+from copycat.server.peers import Peer
 from copycat.server.roles.role import Role
-from copycat.server.steps import Durable, Tick
+from copycat.server.steps import Durable, PeerLinked, Tick
 
 if TYPE_CHECKING:
     from copycat.server.server import Server
@@ -32,17 +33,32 @@ class Candidate(Role):
         self._term = ballot.term
         self._votes: set[int] = set()
         self._deadline_s = server.now_s() + server.draw_election_timeout_s()
-        request = RequestVote(
+        self._request = RequestVote(
             self._term, server.identity.server_id, server.log.last_index, server.log.last_term
         )
-        for peer in server.peers.values():
-            server.outbox.send(self, peer.address, request)
+        self._ask_others()
+
+    def _ask_others(self) -> None:
+        """Ask who has not voted for this server: a request or its answer may have been lost."""
+        self._ask_again_s = self.server.now_s() + self.server.options.votes_again_s
+        for peer in self.server.peers.values():
+            self._ask_one(peer)
+
+    def _ask_one(self, peer: Peer) -> None:
+        if peer.server_id not in self._votes:
+            self.server.outbox.send(self, peer.address, self._request)
+
+    def peer_linked(self, message: PeerLinked, sender: NodeAddress) -> None:
+        """Ask a peer that could not be asked before."""
+        self._ask_one(self.server.peers[message.name])
 
     def tick(self, message: Tick, sender: NodeAddress) -> float:
-        """Give up when the votes were split, and ask again."""
+        """Give up when the votes were split, and ask for another election."""
         if message.now_s >= self._deadline_s:
             self.server.become_follower(patience_s=0.0)
-        return self._deadline_s
+        elif message.now_s >= self._ask_again_s:
+            self._ask_others()
+        return min(self._deadline_s, self._ask_again_s)
 
     def durable(self, message: Durable, sender: NodeAddress) -> None:
         """Count the own vote."""
@@ -54,7 +70,7 @@ class Candidate(Role):
         """Count a vote."""
         if message.term > self._term:
             self.server.observe_term(message.term)
-        elif message.granted and message.term == self._term:
+        elif message.granted and message.term == self._term and self._gave(message.voter, sender):
             self._count(message.voter)
 
     def _count(self, voter: int) -> None:

@@ -19,8 +19,9 @@ from copycat.protocol.raft import (
     PreVoteReply,
     RequestVote,
 )
-from copycat.server.roles.role import Role
-from copycat.server.steps import Durable, LeaderLost, Tick
+from copycat.server.peers import Peer
+from copycat.server.roles.role import NEVER_S, Role
+from copycat.server.steps import Durable, LeaderLost, PeerLinked, Tick
 from copycat.storage.batch import Batch
 from copycat.storage.errors import BatchCorruptError
 
@@ -45,19 +46,24 @@ class Follower(Role):
         """
         super().__init__(server)
         self._granted: set[int] | None = None  # server ids; None: not asking
+        self._request: PreVote | None = None  # what it asks, or has asked
+        self._ask_again_s = NEVER_S
         self._deadline_s = 0.0
+        self._was_patient = False  # whether the deadline was put off already
         self._early: list[tuple[AppendEntries, NodeAddress]] = []
         self._wait(patience_s)
 
     def tick(self, message: Tick, sender: NodeAddress) -> float:
         """Ask for an election when the leader has been silent for too long."""
-        if message.now_s >= self._deadline_s:
+        if message.now_s >= self._deadline_s and not self._puts_off():
             self._ask()
-        return self._deadline_s
+        elif self._granted is not None and message.now_s >= self._ask_again_s:
+            self._ask_others()
+        return min(self._deadline_s, self._ask_again_s)
 
     def leader_lost(self, message: LeaderLost, sender: NodeAddress) -> None:
         """Take a reset connection as a hint and ask soon; who still hears the leader refuses."""
-        if self._granted is None:
+        if self._granted is None and not self._was_patient:
             self._wait(self.environment.random.uniform(0, HINT_DELAY_MAX_S))
             self.server.wake_at(self._deadline_s)
 
@@ -67,6 +73,17 @@ class Follower(Role):
         if patience_s is None:
             patience_s = self.server.draw_election_timeout_s()
         self._deadline_s = self.server.now_s() + patience_s
+        self._ask_again_s = NEVER_S
+        self._was_patient = False
+
+    def _puts_off(self) -> bool:
+        """Leave it to others, once and for a while, if this server could not serve soon."""
+        if self._was_patient:
+            return False
+        patience_s = self.server.readiness.patience_s(self.server.draw_election_timeout_s())
+        self._deadline_s += patience_s
+        self._was_patient = True
+        return self._deadline_s > self.server.now_s()
 
     def _ask(self) -> None:
         """Ask every other server whether this one could win."""
@@ -74,15 +91,30 @@ class Follower(Role):
         server.leader_is(None)
         self._wait()
         self._granted = {server.identity.server_id}
-        request = PreVote(
+        server.pre_votes_asked += 1
+        self._request = PreVote(
             server.ballot.term + 1,
             server.identity.server_id,
             server.log.last_index,
             server.log.last_term,
+            server.pre_votes_asked,
         )
-        for peer in server.peers.values():
-            self.send(peer.address, request)
+        self._ask_others()
         self._campaign_with_majority()
+
+    def _ask_others(self) -> None:
+        """Ask who has not answered yet, or has refused: that may have been lost, or be over."""
+        self._ask_again_s = self.server.now_s() + self.server.options.votes_again_s
+        for peer in self.server.peers.values():
+            self._ask_one(peer)
+
+    def _ask_one(self, peer: Peer) -> None:
+        if self._granted is not None and peer.server_id not in self._granted:
+            self.send(peer.address, self._request)
+
+    def peer_linked(self, message: PeerLinked, sender: NodeAddress) -> None:
+        """Ask a peer that could not be asked before."""
+        self._ask_one(self.server.peers[message.name])
 
     def pre_vote_reply(self, message: PreVoteReply, sender: NodeAddress) -> None:
         """Count a voter that would vote for this server."""
@@ -90,7 +122,13 @@ class Follower(Role):
         if not message.granted:
             if message.term > term:
                 self.server.observe_term(message.term)
-        elif self._granted is not None and message.term == term + 1:
+        elif (
+            self._granted is not None
+            and self._request is not None
+            and message.round == self._request.round
+            and message.term == term + 1
+            and self._gave(message.voter, sender)
+        ):
             self._granted.add(message.voter)
             self._campaign_with_majority()
 
@@ -107,6 +145,11 @@ class Follower(Role):
             and not server.hears_leader()
             and server.is_up_to_date(message.last_term, message.last_index)
         )
+        if self._was_patient and not server.is_up_to_date(message.last_term, message.last_index):
+            # Patience was for others, and this one cannot win.
+            wait_s = server.draw_election_timeout_s()
+            self._deadline_s = min(self._deadline_s, server.now_s() + wait_s)
+            server.wake_at(self._deadline_s)
         self._answer_pre_vote(message, sender, granted=granted)
 
     def request_vote(self, message: RequestVote, sender: NodeAddress) -> None:

@@ -107,10 +107,14 @@ class Role(ServerActor):
 
     # Inside.
 
+    def _gave(self, voter: int, sender: NodeAddress) -> bool:
+        """Whether a vote was given by who sent it: each member has one, whatever it says."""
+        return self.server.membership.name_of(voter) == sender.node
+
     def _answer_pre_vote(self, message: PreVote, sender: NodeAddress, *, granted: bool) -> None:
         server = self.server
         term = message.term if granted else server.ballot.term
-        self.send(sender, PreVoteReply(term, server.identity.server_id, granted))
+        self.send(sender, PreVoteReply(term, server.identity.server_id, granted, message.round))
 
     def _answer_vote(self, message: RequestVote, sender: NodeAddress, *, granted: bool) -> None:
         server = self.server
