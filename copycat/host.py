@@ -7,14 +7,17 @@ stop the loop for long when the log is large: nothing on the server's paths make
 
 import asyncio
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 from copycat.actors.environment import Identity
 from copycat.actors.network import NetworkNode
+from copycat.failed_entries import failed_entries
 from copycat.protocol.client import SERVER
 from copycat.server.options import ServerOptions
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
+from copycat.server.users_code import UsersCode
 
 COLLECT_EVERY_S = 30.0
 POLL_S = 0.001
@@ -30,6 +33,7 @@ class ServerHost:
         listen: str,
         directory: Path,
         shares_loop: bool = False,
+        fail_entry: int | None = None,
     ) -> None:
         """Load the server's files; nobody reaches it before ``start``.
 
@@ -38,6 +42,7 @@ class ServerHost:
             listen: "host:port" to be dialled at.
             directory: where its files are, made if there is none; one process may use it.
             shares_loop: other nodes or programs run on this loop too.
+            fail_entry: the index of a command that nobody is to carry out from now on.
 
         Raises:
             DirectoryInUseError: another process uses the directory.
@@ -51,6 +56,8 @@ class ServerHost:
         )
         self._node.on_failure = self._failed
         try:
+            decided = failed_entries(directory, fail_entry)
+            self.options = options = replace(options, failed_entries=decided)
             self._node.spawn(Server, options, serial=SERVER)
         except BaseException:
             self._node.stop()
@@ -90,6 +97,11 @@ class ServerHost:
     def stopped(self) -> bool:
         """Whether it has been stopped or has failed."""
         return self._node.stopped
+
+    @property
+    def users_code(self) -> UsersCode:
+        """The server's calls into the code of users, for a watchdog."""
+        return self._server().users_code
 
     def leads(self) -> bool:
         """Whether this server leads, by its own account."""

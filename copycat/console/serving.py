@@ -13,7 +13,8 @@ from typing import Any
 
 from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.network_links import parse_endpoint
-from copycat.errors import ConfigurationError, CopycatError
+from copycat.console.watchdog import watching
+from copycat.errors import ConfigurationError, CopycatError, MachineError
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
 from copycat.server.options import ServerOptions
@@ -48,7 +49,14 @@ def options_of(
     )
 
 
-def serve(options: ServerOptions, *, listen: str, directory: Path, insecure: bool) -> None:
+def serve(
+    options: ServerOptions,
+    *,
+    listen: str,
+    directory: Path,
+    insecure: bool,
+    fail_entry: int | None = None,
+) -> None:
     """Run the server until SIGTERM; raises what makes it stop by itself.
 
     Raises:
@@ -64,11 +72,13 @@ def serve(options: ServerOptions, *, listen: str, directory: Path, insecure: boo
         for endpoint in (listen, *options.peers.values()):
             _check_loopback(endpoint)
     _log_to_stderr()
-    asyncio.run(_live(options, listen, directory))
+    asyncio.run(_live(options, listen, directory, fail_entry))
 
 
-async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
-    host = _host(options, listen, directory)
+async def _live(
+    options: ServerOptions, listen: str, directory: Path, fail_entry: int | None
+) -> None:
+    host = _host(options, listen, directory, fail_entry)
     received: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
     living = loop.create_task(_start_and_wait(host, listen, directory))
@@ -80,7 +90,8 @@ async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, take, number)
     try:
-        await living
+        with watching(host.users_code):
+            await living
     except asyncio.CancelledError:
         if not received:
             raise
@@ -92,9 +103,11 @@ async def _live(options: ServerOptions, listen: str, directory: Path) -> None:
         raise KeyboardInterrupt
 
 
-def _host(options: ServerOptions, listen: str, directory: Path) -> ServerHost:
+def _host(
+    options: ServerOptions, listen: str, directory: Path, fail_entry: int | None
+) -> ServerHost:
     try:
-        return ServerHost(options, listen=listen, directory=directory)
+        return ServerHost(options, listen=listen, directory=directory, fail_entry=fail_entry)
     except DirectoryInUseError:
         raise
     except OSError as error:
@@ -118,7 +131,9 @@ class LogFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
         """Nothing, or where a bug showed itself."""
         error = ei[1]
-        if isinstance(error, CopycatError | StorageError | OSError):
+        if isinstance(error, CopycatError | StorageError | OSError) and not isinstance(
+            error, MachineError
+        ):
             return ""
         return super().formatException(ei)
 

@@ -98,7 +98,7 @@ class Applier(ServerActor):
         self._log_time_us = 0  # of the batch that is being applied
         self._sessions: dict[SessionId, NodeAddress] = {}
         self._nonces: dict[bytes, SessionId] = {}
-        self._router = Router(self)
+        self._router = Router(self, self._users_code)
         self._delivery = Delivery(self, self._sessions, attachments)
         self._reads = ReadQueue(self, progress, self._router, self._delivery)
         self._reading_on = False
@@ -364,6 +364,8 @@ class Applier(ServerActor):
                 " does not have: install the package that provides it and start again;"
                 " nothing is lost"
             )
+        if index in self._users_code.failed_entries:
+            raise _NotMadeError(f"a {kind} is not made: the operator has decided that it fails")
         try:
             address = self.spawn(Resource, index, kind, machine, self._users_code)
         except BaseException as error:

@@ -203,6 +203,16 @@ class Membership:
             self._found_if_complete()
         return True
 
+    def refuse_decisions(self, link: NodeConnected) -> None:
+        """A peer carries out a command that is failed here, or the reverse: states would differ."""
+        failed = ", ".join(map(str, sorted(self._server.options.failed_entries))) or "none"
+        text = (
+            f"other commands are failed there than here ({failed}): start every server with the same"
+            " --fail-entry; it is kept from then on"
+        )
+        self._server.note("warning", f"refused {link.node}: {text}")
+        self._server.environment.links.refuse(link.node, text)
+
     def _known_ids(self) -> list[int]:
         peers = self._server.peers.values()
         return [self.identity.server_id, *(peer.server_id for peer in peers if peer.server_id)]

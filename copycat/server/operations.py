@@ -13,8 +13,9 @@ from copycat.actors.codec import (
     join_lists,
 )
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
-from copycat.server.resource import Failure
+from copycat.server.resource import FAILED_BY_OPERATOR, Failure
 from copycat.server.steps import AnswerQueries, ApplyOperations
+from copycat.server.users_code import Recursion, UsersCode
 from copycat.storage.batch import Batch, Commands
 from copycat.types import ResourceId
 
@@ -39,8 +40,9 @@ class Router:
         resources: the actor of each resource.
     """
 
-    def __init__(self, applier: Actor) -> None:
+    def __init__(self, applier: Actor, users_code: UsersCode | None = None) -> None:
         self._applier = applier
+        self._users_code = users_code or UsersCode(Recursion.UNKNOWN)
         self.resources: dict[ResourceId, NodeAddress] = {}
 
     def apply(
@@ -57,6 +59,8 @@ class Router:
         if runs is None:
             results = _all_failed(commands.count, Branch.REJECTED, UNDECODABLE)
             return results, FAILURE_BYTES * commands.count, ()
+        for place in self._users_code.failed_among(commands.base_index, commands.count):
+            _fail(runs, place)
         values, failures, touched = self.route(runs, Branch.REJECTED, step)
         encoded = _encoded(values, failures, Branch.ANSWER_LOST)
         if len(encoded) > VALUES_BYTES_MAX:
@@ -176,6 +180,13 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
             start, current = place, operation[0]
     runs.append((start, operations[start][0], operations[start:] if start else operations))
     return runs
+
+
+def _fail(runs: list[Run], place: int) -> None:
+    """Put something in the place of an operation that no machine carries out."""
+    for start, resource, run in runs:
+        if start <= place < start + len(run):
+            run[place - start] = [resource, FAILED_BY_OPERATOR]
 
 
 def _all_failed(count: int, branch: Branch, failure: tuple[str, str]) -> bytes:

@@ -26,6 +26,8 @@ class ServerOptions:
         session_timeout_min_s: the shortest session time-out a client may ask for.
         session_timeout_max_s: the longest.
         segment_bytes: the size of one preallocated segment of the log.
+        failed_entries: indexes of commands that nobody is to carry out, as an operator has decided;
+            all servers must have the same.
         recursion: who knows how deep users' code may call, and so whether ``RecursionError`` is a
             result or stops the server.
 
@@ -43,6 +45,7 @@ class ServerOptions:
     session_timeout_max_s: float = 3600.0
     segment_bytes: int = 8 << 20
     recursion: Recursion = Recursion.UNKNOWN
+    failed_entries: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.name not in self.peers:

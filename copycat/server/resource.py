@@ -28,6 +28,7 @@ from copycat.types import ResourceId, SessionId
 Failure = tuple[int, int, str, str]  # place, branch, kind, text
 Results = tuple[list[Any], list[Failure]]
 
+FAILED_BY_OPERATOR = "\0"  # stands for the method; no declared one has such a name
 _BUILT_IN = "copycat.resources."
 _CHECKS = (InvalidArgument, InvalidType, TooLarge)
 
@@ -46,7 +47,11 @@ class Resource(ServerActor):
         self.kind = kind
         self._users_code = users_code or UsersCode(Recursion.UNKNOWN)
         self._users_code.enter()
-        self.machine = machine()
+        self._users_code.running = (self, None, "__init__")
+        try:
+            self.machine = machine()
+        finally:
+            self._users_code.running = None
         self.timers: dict[Timer, Scheduling] = {}
         self._operations = operations_of(machine)
         self._timers_drawn = 0
@@ -141,7 +146,7 @@ class Resource(ServerActor):
         commit = Commit(message.index, log_time_us / 1_000_000, session, self, effects)
         users_code = self._users_code
         users_code.enter()
-        users_code.running = (self, message, values)
+        users_code.running = (self, message, method)
         try:
             getattr(self.machine, method)(commit, *values)
         except BaseException as error:
@@ -189,4 +194,6 @@ class Resource(ServerActor):
 
 
 def _unknown(operation: list[Any], kind: str) -> tuple[str, str]:
+    if operation[1] == FAILED_BY_OPERATOR:
+        return "FailedByOperator", "the operator of the cluster has decided that it is a failure"
     return "UnknownOperation", f"there is no {kind} {operation[1]!r:.60}"

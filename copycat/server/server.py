@@ -51,7 +51,7 @@ from copycat.server.steps import (
     TermSeen,
     Tick,
 )
-from copycat.server.users_code import PYTHON, UsersCode
+from copycat.server.users_code import UsersCode
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
 from copycat.types import Index, Term
@@ -91,8 +91,8 @@ class Server(ServerActor):
         self.server = self
         self.options = options
         self.now_s = self.environment.clock.monotonic_s
-        self.offers = (*options.catalog.offers(), PYTHON)
-        self.users_code = UsersCode(options.recursion)
+        self.users_code = UsersCode(options.recursion, options.failed_entries)
+        self.offers = (*options.catalog.offers(), *self.users_code.offers)
         self.ballot = Ballot(disk)
         self.log = Log(disk, segment_bytes=options.segment_bytes)
         self.outbox = Outbox(self.ballot, self.log)
@@ -373,6 +373,8 @@ class Server(ServerActor):
         peer = self.peers.get(message.node)
         if peer is None:
             self.membership.stranger_connected(message)
+        elif not self.users_code.agrees_with(message.offers):
+            self.membership.refuse_decisions(message)
         elif self.membership.peer_connected(peer, message):
             peer.links[message.endpoint, message.incarnation] = None
             peer.offers = message.offers

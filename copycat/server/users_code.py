@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from copycat.errors import MachineError
+from copycat.server.steps import ApplyOperations, EndSession, FireTimer
 
 FRAMES_MAX = 1_000
 """How deep users' code may call, where the server decides it: like all that decides what a log
@@ -19,6 +20,8 @@ means, it is to be the same on every server."""
 
 PYTHON = f"python/{sys.version_info.major}.{sys.version_info.minor}"
 """What a server says of itself in its HELLO; the version of a type of resource has no dot."""
+
+_FAILED = "failed-entry/"  # the version of a type ends in no dot
 
 _NEVER_RESULTS = (KeyboardInterrupt, MemoryError)
 KIND_CHARACTERS_MAX = 100
@@ -42,13 +45,15 @@ class UsersCode:
     """The calls of one server into the code of users.
 
     Attributes:
+        failed_entries: indexes of commands that are not carried out, by an operator's decision.
         minors_differ: whether another server of the cluster runs another minor version of Python,
             where the same code may need other frames: then ``RecursionError`` is no result.
-        running: the resource, the message that it handles now and what it has answered so far of
-            it; a watchdog looks at it from its thread.
+        running: the resource, the message that it handles now, and what it has answered of it so far
+            or the name of the method; None between two calls.
     """
 
-    def __init__(self, recursion: Recursion) -> None:
+    def __init__(self, recursion: Recursion, failed_entries: frozenset[int] = frozenset()) -> None:
+        self.failed_entries = failed_entries
         self.minors_differ = False
         self.running: tuple[Any, Any, Any] | None = None
         self._recursion = recursion
@@ -71,6 +76,42 @@ class UsersCode:
         # What the interpreter counts besides frames differs, so the room is tried out.
         sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
         sys.setrecursionlimit(depth + 3 * FRAMES_MAX - _room())
+
+    def place(self) -> tuple[object, int, str] | None:
+        """Which call is under way, for other threads: an object that its row of calls has, its place
+        in that, and a text; None when there is none."""
+        running = self.running
+        if running is None:
+            return None
+        resource, message, done = running
+        if type(done) is str:
+            at, method = 0, done
+        else:
+            at = min(len(done), len(message.operations) - 1)
+            method = message.operations[at][1]
+        told = f"resource={resource.resource} type={resource.kind} method={method:.60}"
+        if type(message) is ApplyOperations:
+            told += f" index={message.first_index + at}"
+        elif type(message) in (FireTimer, EndSession):
+            told += f" index={message.index}"
+        return running, at, told
+
+    @property
+    def offers(self) -> list[str]:
+        """What the server says of this in its HELLO, besides the types it knows."""
+        return [PYTHON, *[f"{_FAILED}{index}." for index in sorted(self.failed_entries)]]
+
+    def agrees_with(self, offers: tuple[str, ...]) -> bool:
+        """Whether a server that says this has the same decisions."""
+        told = [each for each in offers if each.startswith(_FAILED) and each.endswith(".")]
+        return told == self.offers[1:]
+
+    def failed_among(self, first_index: int, count: int) -> list[int]:
+        """The places of those that are not carried out among so many commands."""
+        if not self.failed_entries:
+            return []
+        indexes = range(first_index, first_index + count)
+        return [place for place, index in enumerate(indexes) if index in self.failed_entries]
 
     def see_offers(self, offers: Iterable[tuple[str, ...]]) -> None:
         """Note what the other servers say of themselves in their HELLOs."""
@@ -98,7 +139,10 @@ class UsersCode:
                 else "other code of this process has frames and a limit of its own"
             )
             said += f" (no result, as {why})"
-        return MachineError(f"{what} ended by {said}")
+        return MachineError(
+            f"{what} ended by {said}; nothing of it was applied here, and it comes again at each"
+            " start: mend the cause, or have all servers pass it by --fail-entry"
+        )
 
 
 def kind_of(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from copycat.actors.network import free_ports
 from copycat.client.status import ask_status
@@ -99,7 +100,7 @@ class ProcessCluster:
         assert "Traceback" not in ended.stderr
         return ended
 
-    def __enter__(self) -> "ProcessCluster":
+    def __enter__(self) -> Self:
         for name in self.peers:
             self.start(name)
         return self

@@ -5,12 +5,22 @@ import itertools
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from copycat.actors.simulation import Simulation
-from copycat.errors import CannotBeMade, CopycatError, MachineError, OperationFailed, QueryFailed
+from copycat.errors import (
+    CannotBeMade,
+    ConfigurationError,
+    CopycatError,
+    MachineError,
+    OperationFailed,
+    QueryFailed,
+    Rejected,
+)
+from copycat.failed_entries import FILE, failed_entries
 from copycat.machine import Catalog, Commit, StateMachine, command, query
 from copycat.server.users_code import FRAMES_MAX, PYTHON, Recursion, UsersCode, reason_of
 from copycat.testing.cluster import SimulatedCluster
@@ -75,6 +85,7 @@ class Ender(StateMachine):
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.last_way = ""
+        self.last_ways: list[str] = []
 
     @command
     def hello(self, commit: Commit) -> list[str]:
@@ -93,7 +104,12 @@ class Ender(StateMachine):
 
     @command
     def end_with_session(self, commit: Commit, way: str) -> None:
-        self.last_way = way
+        self.last_way = way if way in ENDS else ""
+        self.last_ways.append(way)
+
+    @query
+    def last_ways_known(self) -> list[str]:
+        return self.last_ways
 
     @query
     def end_query(self, way: str) -> Any:
@@ -334,3 +350,73 @@ def test_a_text_that_cannot_be_had_is_empty() -> None:
             raise SystemExit
 
     assert reason_of(Odd()) == ""
+
+
+def test_a_command_that_an_operator_fails_is_carried_out_by_nobody() -> None:
+    """One of its batch is passed, the others are applied; all servers and replays agree."""
+    with Simulation(39) as simulation:
+        cluster = cluster_of(simulation)
+
+        async def story(failed: int | None) -> tuple[list[Any], int]:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                last_index = max(cluster.server(name).log.last_index for name in cluster.names)
+                if failed is None:
+                    await asyncio.gather(
+                        *[ender.command("end_with_session", way) for way in ("a", "b", "c")]
+                    )
+                return await ender.query("last_ways_known"), last_index + 2
+
+        ways, failed = cluster.run(story(None), timeout_s=60)
+        assert ways == ["a", "b", "c"]
+        cluster.crash()
+    with Simulation(39) as simulation:
+        cluster = cluster_of(simulation, failed_entries=frozenset((failed,)))
+
+        async def again() -> list[Any]:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                first_index = max(cluster.server(name).log.last_index for name in cluster.names) + 1
+                assert first_index + 1 == failed
+                ends = await asyncio.gather(
+                    *[ender.command("end_with_session", way) for way in ("a", "b", "c")],
+                    return_exceptions=True,
+                )
+                assert [type(end) for end in ends] == [type(None), Rejected, type(None)]
+                refused: Any = ends[1]
+                assert refused.kind == "FailedByOperator"
+                cluster.restart()
+                ways: list[Any] = await ender.query("last_ways_known")
+                return ways
+
+        assert cluster.run(again(), timeout_s=60) == ["a", "c"]
+
+
+def test_servers_with_other_failed_entries_do_not_talk() -> None:
+    """They would come to other states; either says so and refuses the other."""
+    with Simulation(40) as simulation:
+        cluster = cluster_of(simulation, monitored=False)
+        simulation.run_for(2)
+        server = cluster.server("n1")
+        assert server.users_code.agrees_with(server.offers)
+        assert not server.users_code.agrees_with((*server.offers, "failed-entry/7."))
+        assert server.users_code.agrees_with(
+            (*server.offers, "failed-entry/7")
+        )  # a type, version 7
+        other = UsersCode(Recursion.UNKNOWN, frozenset((7, 11)))
+        assert other.agrees_with(("map/1", *other.offers))
+        assert not other.agrees_with(("map/1", *UsersCode(Recursion.UNKNOWN).offers))
+
+
+def test_decisions_are_kept_with_the_log(tmp_path: Path) -> None:
+    """They add up, survive, and a file that lacks something is refused."""
+    assert failed_entries(tmp_path, None) == frozenset()
+    assert failed_entries(tmp_path, 12) == {12}
+    assert failed_entries(tmp_path, 7) == {7, 12}
+    assert failed_entries(tmp_path, 7) == {7, 12}
+    assert failed_entries(tmp_path, None) == {7, 12}
+    content = (tmp_path / FILE).read_text()
+    for kept in range(len(content) - 1):
+        (tmp_path / FILE).write_text(content[:kept])
+        with pytest.raises(ConfigurationError, match="is damaged"):
+            failed_entries(tmp_path, None)

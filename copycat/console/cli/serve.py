@@ -48,6 +48,13 @@ from copycat.console.cli.parameters import DURATION, DURATION_RANGE, ENDPOINT, P
     help="Without a leader for so long a server stands for election; 300ms..600ms if not given.",
 )
 @click.option(
+    "--fail-entry",
+    type=click.IntRange(min=1),
+    metavar="INDEX",
+    help="Have the command at this index of the log fail, for ever: it stops a server, or does not"
+    " come to its end. Give it to every server.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Allow addresses beyond this machine. There is no TLS yet: whoever can reach the port"
@@ -61,6 +68,7 @@ def command(
     types: tuple[str, ...],
     heartbeat_s: float,
     election_timeout_s: tuple[float, float],
+    fail_entry: int | None,
     *,
     insecure: bool,
 ) -> None:
@@ -75,4 +83,5 @@ def command(
         listen=listen,
         directory=directory,
         insecure=insecure,
+        fail_entry=fail_entry,
     )

@@ -1,0 +1,205 @@
+"""State machines that end in every way, on real servers: what is said, and what goes on."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from copycat import AsyncClient
+from copycat.errors import CopycatError, OperationFailed, QueryFailed, Rejected
+from copycat.failed_entries import FILE
+from copycat.server.users_code import FRAMES_MAX
+from process_cluster import COPYCAT, ProcessCluster, until
+
+MACHINES = """
+import sys, time
+from copycat import StateMachine, command, query
+
+
+def descended(frames):
+    try:
+        return descended(frames + 1)
+    except RecursionError:
+        return frames
+
+
+class OddMachine(StateMachine):
+    def __init__(self):
+        self.depths = []
+
+    @command
+    def hello(self, commit):
+        return "hi"
+
+    @command
+    def depth(self, commit):
+        self.depths.append(descended(2))
+        return self.depths
+
+    @query
+    def known_depths(self):
+        return self.depths
+
+    @command
+    def end(self, commit, way):
+        self.ended(way)
+
+    @query
+    def end_query(self, way):
+        self.ended(way)
+
+    def ended(self, way):
+        if way == "exit":
+            sys.exit(7)
+        if way == "recursion":
+            self.ended(way)
+        if way == "memory":
+            raise MemoryError("no room")
+        raise KeyboardInterrupt
+
+    @command
+    def work(self, commit, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+"""
+
+
+class OddHandle:
+    """The least a handle can be."""
+
+    resource_type: ClassVar[str] = "odd"
+    resource_version: ClassVar[int] = 1
+
+    def __init__(self, client: Any, resource: int, name: str) -> None:
+        self.client, self.resource = client, resource
+
+    def command(self, method: str, *arguments: Any) -> Any:
+        return self.client.submit_command(self.resource, method, *arguments)
+
+    def query(self, method: str, *arguments: Any) -> Any:
+        return self.client.submit_query(self.resource, method, *arguments, consistency=1)
+
+
+class OddCluster(ProcessCluster):
+    """Servers that know the machine above."""
+
+    def __init__(self, directory: Path, servers: int = 3) -> None:
+        super().__init__(directory, servers)
+        (directory / "oddities.py").write_text(MACHINES)
+        self.more: list[str] = []
+
+    def words(self, name: str) -> list[str]:
+        """The command line, in an environment where the machine is found."""
+        words = super().words(name)[len(COPYCAT) :]
+        place = ["env", f"PYTHONPATH={self.directory}", sys.executable, "-m", "copycat"]
+        return [*place, *words, "--load", "odd=oddities:OddMachine", *self.more]
+
+    def ask(self, *calls: tuple[Any, ...], timeout_s: float = 20.0) -> list[Any]:
+        """Call commands, or queries if they are called so, one after the other."""
+
+        async def story() -> list[Any]:
+            ends = []
+            async with AsyncClient(*self.endpoints, timeout_s=timeout_s) as client:
+                odd = await client.open(OddHandle, "o")
+                for method, *arguments in calls:
+                    submit = odd.query if method.endswith(("query", "depths")) else odd.command
+                    try:
+                        ends.append(await submit(method, *arguments))
+                    except CopycatError as error:
+                        ends.append(error)
+            return ends
+
+        return asyncio.run(story())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[OddCluster]:
+    with OddCluster(tmp_path) as servers:
+        yield servers
+
+
+def test_a_machine_that_exits_or_recurses_is_answered(cluster: OddCluster) -> None:
+    """Commands and queries end so on all servers alike, also when all of them start again."""
+    calls = [("end", "exit"), ("end", "recursion"), ("end_query", "exit"), ("hello",)]
+    calls += [("end_query", "recursion"), ("depth",), ("depth",)]
+    ends = cluster.ask(*calls)
+    failed = [OperationFailed, OperationFailed, QueryFailed, str, QueryFailed, list, list]
+    assert [type(end) for end in ends] == failed
+    assert [end.kind for end in ends[:3]] == ["SystemExit", "RecursionError", "SystemExit"]
+    assert ends[-1] == [FRAMES_MAX] * 2, "from wherever it is called, there is the same room"
+    for name in cluster.peers:
+        cluster.kill(name)
+        cluster.start(name)
+    assert cluster.ask(("hello",), ("known_depths",)) == ["hi", [FRAMES_MAX] * 2]
+    for name in cluster.peers:
+        assert "Traceback" not in cluster.errors(name)
+
+
+@pytest.mark.parametrize(("way", "kind"), [("memory", "MemoryError"), ("", "KeyboardInterrupt")])
+def test_a_command_that_no_server_can_apply_stops_them_until_it_is_failed(
+    cluster: OddCluster, way: str, kind: str
+) -> None:
+    """Each says which one it is; --fail-entry has it carried out by nobody, for ever."""
+    assert cluster.ask(("hello",)) == ["hi"]
+    [end] = cluster.ask(("end", way), timeout_s=3.0)
+    assert isinstance(end, CopycatError)
+    stopped = [name for name in cluster.peers if cluster.processes[name].poll() is not None]
+    assert stopped
+    for name in stopped:
+        assert cluster.ended(name) == 1
+        last = cluster.errors(name).splitlines()[-1]
+        assert last.startswith("copycat: method 'end' of resource")
+        assert f"ended by {kind}" in last
+        assert "--fail-entry" in last
+    index = last.partition("at index ")[2].partition(" ")[0]
+    for name in cluster.peers:
+        cluster.kill(name)
+    cluster.more = ["--fail-entry", index]
+    for name in cluster.peers:
+        cluster.start(name)
+    assert cluster.ask(("hello",)) == ["hi"]
+    cluster.more = []
+    for name in cluster.peers:
+        assert (cluster.directory / name / FILE).read_text() == f"{index}\nend\n"
+        cluster.kill(name)
+        cluster.start(name)
+    assert cluster.ask(("hello",)) == ["hi"]
+
+
+def test_a_server_with_other_failed_entries_is_refused(cluster: OddCluster) -> None:
+    """It would come to another state, so that it takes no part, and says why."""
+    cluster.ask(("hello",))
+    cluster.kill("n3")
+    cluster.more = ["--fail-entry", "1000"]
+    cluster.start("n3")
+    until(
+        lambda: all(
+            "other commands are failed there" in cluster.errors(name) for name in cluster.peers
+        ),
+        "both sides say so",
+    )
+    assert cluster.ask(("hello",)) == ["hi"]
+    assert cluster.statuses()["n3"].commit_index == 0
+
+
+def test_a_command_that_does_not_come_to_its_end_is_named(tmp_path: Path) -> None:
+    """After a second, with its place in the log and in the code; once, however long it takes."""
+    with OddCluster(tmp_path, servers=1) as cluster:
+        cluster.ask(("work", 0.2), ("work", 2.5), ("hello",))
+        named = [line for line in cluster.errors("n1").splitlines() if "come to its end" in line]
+        assert len(named) == 1
+        assert "type=odd method=work index=" in named[0]
+        assert "stack=work (" in named[0]
+        assert "oddities.py:" in named[0]
+        assert cluster.ask(("hello",)) == ["hi"]
+
+
+def test_a_rejection_is_the_machines_word(cluster: OddCluster) -> None:
+    """What no machine carries out has changed nothing, and says so."""
+    [end] = cluster.ask(("no_such_command",))
+    assert isinstance(end, Rejected)
+    assert end.kind == "UnknownOperation"
