@@ -9,6 +9,8 @@ from copycat.server.users_code import Recursion
 from copycat.types import NAME_CHARACTERS_MAX
 
 SERVERS_MAX = 9
+SESSION_TIMEOUT_MIN_S = 1.0
+SESSION_TIMEOUT_ELECTIONS = 1.5  # longest election time-outs: no session is shorter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,7 @@ class ServerOptions:
         election_timeout_min_s: a follower that hears nothing for this long, or up to the
             maximum by chance, asks for an election.
         election_timeout_max_s: see above; also how long a leader goes on without a majority.
-        session_timeout_min_s: the shortest session time-out a client may ask for.
-        session_timeout_max_s: the longest.
+        session_timeout_max_s: the longest session time-out that a client gets.
         segment_bytes: the size of one preallocated segment of the log.
         failed_entries: indexes of commands that nobody is to carry out, as an operator has decided;
             all servers must have the same.
@@ -41,7 +42,6 @@ class ServerOptions:
     heartbeat_s: float = 0.050
     election_timeout_min_s: float = 0.300
     election_timeout_max_s: float = 0.600
-    session_timeout_min_s: float = 1.0
     session_timeout_max_s: float = 3600.0
     segment_bytes: int = 8 << 20
     recursion: Recursion = Recursion.UNKNOWN
@@ -72,10 +72,17 @@ class ServerOptions:
             raise ConfigurationError(
                 "the shortest election time-out must be below the longest, or votes are split"
             )
-        if self.session_timeout_min_s < self.election_timeout_max_s:
+        if self.session_timeout_min_s > self.session_timeout_max_s:
+            longest_s = self.session_timeout_max_s / SESSION_TIMEOUT_ELECTIONS
             raise ConfigurationError(
-                "the shortest session time-out must be at least the longest election time-out"
+                f"an election time-out of {self.election_timeout_max_s:.0f} s is too long, for"
+                f" sessions last longer than that: the longest may be {longest_s:.0f} s"
             )
+
+    @property
+    def session_timeout_min_s(self) -> float:
+        """The shortest session time-out that a client gets; it outlasts an election."""
+        return max(SESSION_TIMEOUT_MIN_S, SESSION_TIMEOUT_ELECTIONS * self.election_timeout_max_s)
 
     @property
     def votes_again_s(self) -> float:

@@ -133,6 +133,10 @@ SERVE = ["serve", "--id", "n1", "--data", "data"]
         (["--listen", "127.0.0.1:1", "--peers", "n2=127.0.0.1:1"], "n2"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1,n2=a:1"], "same endpoint"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--heartbeat", "1s"], "heartbeat"),
+        (
+            ["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--election-timeout", "1000s..9000s"],
+            "the longest may be 2400 s",
+        ),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "no.such:Thing"], "no.such"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "json:dumps"], "dumps"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "json"], "json"),

@@ -136,7 +136,6 @@ class LoneServer:
             heartbeat_s=HEARTBEAT_S,
             election_timeout_min_s=TIMEOUT_MIN_S,
             election_timeout_max_s=TIMEOUT_MAX_S,
-            session_timeout_min_s=TIMEOUT_MAX_S,
             segment_bytes=64 << 10,
         )
         node.spawn(Server, options, serial=SERVER)

@@ -45,7 +45,8 @@ from copycat.console.cli.parameters import DURATION, DURATION_RANGE, ENDPOINT, P
     type=DURATION_RANGE,
     default=(0.300, 0.600),
     metavar="SHORTEST..LONGEST",
-    help="Without a leader for so long a server stands for election; 300ms..600ms if not given.",
+    help="Without a leader for so long a server stands for election; 300ms..600ms if not given. No"
+    " session is shorter than one and a half times the longest.",
 )
 @click.option(
     "--fail-entry",
