@@ -17,6 +17,7 @@ LOOK_AGAIN_S = 0.1
 MOVING_BYTES_MIN = 4096  # since the last look; bytes that move are a sign of life
 BACK_OFF_FIRST_S = 0.025  # after a refusal
 BACK_OFF_LAST_S = 0.2
+OVERLOADED_LAST_S = 1.0  # a cluster that has no room is left alone for longer
 
 
 class Patience:
@@ -91,7 +92,10 @@ class Patience:
     def back_off_s(self) -> float:
         """How long to wait before the next attempt: ever longer, and not all clients alike."""
         delay_s = self._back_off_s * (0.5 + self._random.random())
-        self._back_off_s = min(self._back_off_s * 2, BACK_OFF_LAST_S)
+        refusal = self.refusal
+        is_full = refusal is not None and refusal.reason == Refusal.OVERLOADED
+        last_s = OVERLOADED_LAST_S if is_full else BACK_OFF_LAST_S
+        self._back_off_s = min(self._back_off_s * 2, last_s)
         return delay_s
 
     def restored(self) -> None:

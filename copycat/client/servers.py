@@ -68,8 +68,18 @@ class SharedLinks:
         elif own is not None and notice.cluster_id not in (0, own.cluster_id):
             links.refuse(notice.node, OTHER_CLUSTER)  # it was up before it could be refused
             return
-        self.up[notice.node] = notice.endpoint
+        if self.up.get(notice.node) != notice.endpoint:
+            self.up[notice.node] = notice.endpoint
+            for endpoint in self._wishes:
+                self.hurry(links, endpoint)
         self.failures.pop(notice.endpoint, None)
+
+    def hurry(self, links: Links, endpoint: str) -> None:
+        """Dial an endpoint at once that may be there again, whatever back-off it was in."""
+        if endpoint in self.failures and endpoint not in self.up.values():
+            del self.failures[endpoint]  # so that it is hurried once for each failure
+            links.hang_up(endpoint)
+            links.dial(endpoint)
 
     def disconnected(self, notice: NodeDisconnected) -> None:
         """A link is gone."""
@@ -222,6 +232,7 @@ class Servers:
         self._leader, self.leader_term = endpoint, term
         if endpoint and self._selection == "leader":
             self._dial(endpoint)
+            self._shared.hurry(self._links, endpoint)
         return bool(endpoint)
 
     def better_than(self, using: str, now_s: float) -> str:

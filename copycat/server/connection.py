@@ -165,6 +165,8 @@ class Connection(ServerActor):
             return
         if first <= self.server.progress.sequences.get(session, 0):
             self.send(self.server.applier, AnswerAgain(session, first, sender))
+        elif text := self._why_not_under_way(session, first, size):
+            self._refuse(sender, session, Request.COMMANDS, first, Refusal.OVERLOADED, text)
         elif not self._propose(
             BatchKind.COMMANDS,
             session,
@@ -283,6 +285,7 @@ class Connection(ServerActor):
             self.server.attachments.ask_no_more(message.nonce)
         else:
             client = self._clients.get(message.session)
+            self.server.under_way.refused(message.session, message.first_sequence)
         if client is not None:
             self._refuse(
                 client, message.session, _REQUEST_OF[BatchKind(message.kind)],
@@ -308,6 +311,19 @@ class Connection(ServerActor):
         text = "the session is not attached to this connection"
         self._refuse(sender, session, request, number, Refusal.NOT_ATTACHED, text)
         return False
+
+    def _why_not_under_way(self, session: SessionId, first_sequence: int, size_bytes: int) -> str:
+        """Why so much more of a session's may not go to the leader; empty if it may."""
+        server = self.server
+        leader = server.leader_address
+        if leader is None:
+            return ""
+        unsent_bytes = None
+        if leader != server.address:
+            unsent_bytes = self.environment.links.unsent_bytes(leader.node)
+        return server.under_way.take(
+            session, self._node, first_sequence, size_bytes, server.now_s(), unsent_bytes
+        )
 
     def _propose(
         self,

@@ -51,6 +51,7 @@ from copycat.server.steps import (
     TermSeen,
     Tick,
 )
+from copycat.server.under_way import UnderWay
 from copycat.server.users_code import UsersCode
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
@@ -101,6 +102,7 @@ class Server(ServerActor):
             self.now_s, self.log, self.progress, options.election_timeout_min_s
         )
         self.attachments = Attachments()
+        self.under_way = UnderWay(self.progress.sequences, 2 * options.election_timeout_max_s)
         self.notes = Notes(self.environment.clock, options.name)
         self.counters = Counters(self.now_s())
         self.commit_index: Index = 0
@@ -189,6 +191,7 @@ class Server(ServerActor):
         if name == self.leader:
             return
         self.leader = name
+        self.under_way.clear()
         if name is not None:
             self.note("info", f"{name} leads in term {self.ballot.term}")
         self.send(self.reads, LeaderNews())
@@ -400,6 +403,7 @@ class Server(ServerActor):
         del peer.links[link]
         if message.node == self.leader and self.role_title != Leader.title:
             self._leader_heard_s = float("-inf")
+            self.under_way.clear()
             self.step(self.role, LeaderLost())
 
     def node_unreachable(self, message: NodeUnreachable, sender: NodeAddress) -> None:

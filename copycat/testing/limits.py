@@ -17,7 +17,7 @@ from copycat.client import batches, commands, event_order, openings, queries
 from copycat.client import window as client_window
 from copycat.protocol import client as client_protocol
 from copycat.protocol.raft import RequestVote
-from copycat.server import delivery, reads, replicator, session, window
+from copycat.server import delivery, reads, replicator, session, under_way, window
 from copycat.server.roles import leader, role
 from copycat.server.server import Server
 from copycat.server.steps import Flush
@@ -75,6 +75,9 @@ LIMITS: Mapping[str, Limit] = {
     "waiting_per_session": Limit(window, "WAITING_PER_SESSION_MAX", (2,)),
     "forgotten_sessions": Limit(window, "FORGOTTEN_MAX", (1,)),
     "early_requests": Limit(leader, "EARLY_MAX", (2,)),
+    "under_way_of_session_bytes": Limit(under_way, "SESSION_BYTES_MAX", (1, 500)),
+    "under_way_of_client_bytes": Limit(under_way, "CLIENT_BYTES_MAX", (1, 500)),
+    "under_way_by_link_bytes": Limit(under_way, "LINK_BYTES_MAX", (1, 1_000)),
     "open_bytes": Limit(leader, "OPEN_BYTES_MAX", (2_000,)),
     "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
     "event_window_bytes": Limit(client_protocol, "EVENTS_WINDOW_BYTES", (600, 4_000)),

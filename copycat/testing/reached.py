@@ -35,6 +35,7 @@ from copycat.server.roles.role import Role
 from copycat.server.server import Server
 from copycat.server.session import Left, Session
 from copycat.server.steps import EventsPublished
+from copycat.server.under_way import UnderWay
 from copycat.server.window import Sequencer
 from copycat.storage import log
 from copycat.storage.errors import DiskFailedError, StorageError
@@ -154,6 +155,9 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "events that waited for the link": Branch(Delivery, "drained"),
     "events that waited for their turn": Branch(Delivery, "published", before=_is_behind),
+    "commands refused for bytes under way": Branch(
+        UnderWay, "take", after=lambda result, *_: bool(result)
+    ),
     "lock handovers": Branch(
         LockMachine,
         "_pass_on",

@@ -233,3 +233,26 @@ def test_a_new_leader_is_asked_anew(simulation: Simulation, cluster: FakeCluster
             return results
 
     assert simulation.run(run()) == [1, [1]]
+
+
+def test_the_first_server_that_is_back_brings_the_others(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """Whatever back-off the endpoints are in: when one can be reached, all are tried at once."""
+
+    async def run() -> float:
+        async with client_of(cluster, timeout_s=300.0) as client:
+            for name in cluster.names:
+                cluster.nodes[name].stop()
+            await asyncio.sleep(60.0)
+            for name in cluster.names:
+                cluster.start(name)
+            links = client._household.links  # type: ignore[union-attr]
+            while not links.up:
+                await asyncio.sleep(0.001)
+            began_s = simulation.now_s
+            while len(links.up) < len(cluster.names):
+                await asyncio.sleep(0.001)
+            return simulation.now_s - began_s
+
+    assert simulation.run(run()) < 0.1

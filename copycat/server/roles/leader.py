@@ -46,6 +46,10 @@ OPEN_BYTES_MAX = 64 << 20
 """How much may be appended and not yet committed before proposals are refused; a new leader
 keeps no more either until it serves."""
 
+ROOM_TIMES = 16
+"""A proposal needs room for so many of its size, unless nothing is open: small ones find room where
+large ones do not."""
+
 SESSIONS_MAX = 100_000
 RESOURCES_MAX = 100_000
 """How many a cluster has; what is on its way when a limit is reached still gets through."""
@@ -168,7 +172,8 @@ class Leader(Role):
         if not self._ready:
             self._keep_early(message, sender)
             return
-        if self._open_bytes > OPEN_BYTES_MAX:
+        room_bytes = OPEN_BYTES_MAX - ROOM_TIMES * len(message.operations)
+        if self._open_bytes > max(room_bytes, 0):
             text = f"{self._open_bytes:,} bytes wait to be committed"
             self._refuse(message, sender, Refusal.OVERLOADED, text)
             return
