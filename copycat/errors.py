@@ -204,7 +204,8 @@ class ConfigurationError(ServerError):
 
 
 class IdentityRefused(ServerError):
-    """The other servers know another server by this name: this one was wiped, or is a second one.
+    """The other servers know another server by this name: this one was wiped, is a second one, or
+    has lost what it had acknowledged.
 
     It must not vote under the old name: it has forgotten what it voted and acknowledged.
     """

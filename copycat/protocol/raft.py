@@ -57,7 +57,8 @@ class AppendEntries:
     commit_index: int  # the leader's
     round: int  # counts confirmations of leadership; echoed in the reply
     batches: tuple[bytes, ...]  # records as they stand in the leader's log
-    log_time_us: int  # the leader's; it stands still until the leader serves
+    log_time_us: int = 0  # the leader's; it stands still until the leader serves
+    request: int = 0  # counts what this leader has sent to this server; echoed in the reply
 
 
 @message(55)
@@ -67,6 +68,7 @@ class AppendEntriesReply:
     term: int
     accepted: bool
     match_index: int  # accepted: verified and durable up to here; else a hint where to go on
+    request: int  # which is answered
     round: int
     serves_clients: bool  # wants to learn of a new commit index at once
 

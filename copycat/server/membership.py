@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ANOTHER_IDENTITY = "another server is known by this name"
 """How a refusal begins that a server must not survive."""
 
+LOST_DATA = "it has lost what it had acknowledged"
+"""How a refusal begins that a server must not survive, however long it has taken part."""
+
 BY_THE_OTHER_NODE = "refused by the other node: "
 """How the runtime begins the reason when the other node refused."""
 
@@ -213,6 +216,14 @@ class Membership:
         self._server.note("warning", f"refused {link.node}: {text}")
         self._server.environment.links.refuse(link.node, text)
 
+    def refuse_lost(self, peer: "Peer", seen: str) -> None:
+        """Refuse a member that does not have any more what it had acknowledged to this server."""
+        text = (
+            f"{LOST_DATA}: {seen}; its data directory is an earlier copy, or its disk has lost data"
+        )
+        self._server.note("warning", f"refused {peer.name}: {text}")
+        self._server.environment.links.refuse(peer.name, text)
+
     def _known_ids(self) -> list[int]:
         peers = self._server.peers.values()
         return [self.identity.server_id, *(peer.server_id for peer in peers if peer.server_id)]
@@ -231,7 +242,16 @@ class Membership:
         that the cluster does not know."""
         self._server.note("warning", f"{link.endpoint} refused this server: {link.reason}")
         # What this server has refused is reported in its own words, which must not stop it.
-        if self._taking_part or not link.reason.startswith(BY_THE_OTHER_NODE):
+        if not link.reason.startswith(BY_THE_OTHER_NODE):
+            return
+        if LOST_DATA in link.reason:
+            raise IdentityRefused(
+                f"{link.endpoint} refused {self._server.options.name}:"
+                f" {link.reason.removeprefix(BY_THE_OTHER_NODE)}."
+                " It must not take part without it: bring the data directory back as it was, or"
+                " treat this server as one that was wiped"
+            )
+        if self._taking_part:
             return
         if NOT_A_MEMBER in link.reason:
             raise ConfigurationError(

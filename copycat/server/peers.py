@@ -42,6 +42,7 @@ class Following:
         contact_s: when it last answered, on the monotonic clock.
         round: the latest confirmation of leadership it has echoed.
         serves_clients: whether it wants to learn of a new commit index at once.
+        has_lost_data: whether it no longer has what it had acknowledged; it counts for nothing then.
     """
 
     def __init__(self, contact_s: float) -> None:
@@ -49,3 +50,4 @@ class Following:
         self.contact_s = contact_s
         self.round = 0
         self.serves_clients = False
+        self.has_lost_data = False

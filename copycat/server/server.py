@@ -401,6 +401,8 @@ class Server(ServerActor):
         if link not in peer.links:
             return  # somebody else had come by this name, and was refused
         del peer.links[link]
+        if peer.connected:
+            self.step(self.role, PeerLinked(peer.name))
         if message.node == self.leader and self.role_title != Leader.title:
             self._leader_heard_s = float("-inf")
             self.under_way.clear()

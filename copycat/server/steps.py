@@ -33,7 +33,7 @@ class PeerAnswered:
 
 @message(104)
 class PeerLinked:
-    """The link to a peer is up (again)."""
+    """Another link to a peer is in use: it is up (again), or one of two has gone."""
 
     name: str
 
@@ -80,7 +80,7 @@ class Reached:
     """The Applier has come to the index that the role waits for."""
 
 
-# To the Applier.
+# To the Applier (the second also from a Replicator to itself).
 
 
 @message(120)
@@ -92,7 +92,7 @@ class Advance:
 
 @message(121)
 class Proceed:
-    """Go on applying: the rest of what was too much for one turn."""
+    """Go on: the rest of what was too much for one turn."""
 
 
 @message(122)

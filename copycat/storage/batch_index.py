@@ -82,6 +82,11 @@ class BatchIndex:
         """The term at an index; 0 for index 0."""
         return self._terms[self.ordinal_of(index)] if index else 0
 
+    def end_of_term(self, term: int) -> int:
+        """The end of the last batch whose term is not above this one; 0 when there is none."""
+        count = bisect_right(self._terms, term)
+        return self.end(count - 1) if count else 0
+
     def base_of(self, index: int) -> int:
         """The first index of the batch that contains ``index``."""
         return self._bases[self.ordinal_of(index)]

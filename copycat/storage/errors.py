@@ -12,6 +12,8 @@
     │   ├── FloorCorruptError
     │   └── IdentityCorruptError     the identity or the configuration
     ├── AmnesiaError                 every file is whole, but what was promised is not among them
+    ├── MemoryDamagedError           a part of the log is damaged in this process
+    ├── UnknownRecordError           the leader's log has a record of a newer version
     └── DiskFailedError              the disk refused an operation
 
 None of them may be retried in the same process: the server stops and a person decides.
@@ -71,6 +73,28 @@ class LogFormatError(StorageError):
         super().__init__(
             f"file {file} of the log holds {reason} at byte {offset}: nothing was changed on the "
             f"disk; start a version of Copycat that knows it"
+        )
+
+
+class MemoryDamagedError(StorageError):
+    """A part of the log is damaged in the memory of this process; its disk may be whole."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(
+            f"index {index} of the log is damaged in the memory of this server ({reason}): nothing "
+            f"that was acknowledged is lost; test the memory of this machine, then start the server "
+            f"again, which reads its log anew and checks it"
+        )
+
+
+class UnknownRecordError(StorageError):
+    """The leader has sent a record of a format or kind that is not known here."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(
+            f"the leader's log has a record of {reason} at index {index}, which only a newer version "
+            f"of Copycat knows: it was not stored, and nothing that was acknowledged is lost; start "
+            f"this server again with the version of the others"
         )
 
 

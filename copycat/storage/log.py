@@ -222,6 +222,10 @@ class Log:
         """The term at an index that is in the log, or 0 for index 0."""
         return self._index.term_at(index)
 
+    def end_of_term(self, term: int) -> int:
+        """The end of the last batch whose term is not above this one; 0 when there is none."""
+        return self._index.end_of_term(term)
+
     def base_of(self, index: int) -> int:
         """The first index of the batch that contains ``index``."""
         return self._index.base_of(index)

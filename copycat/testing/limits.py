@@ -34,13 +34,9 @@ class Limit:
     values: tuple[float, ...]
 
 
-_probe_again = replicator.Replicator._probe_again
-
-
-def _begin_low(one: replicator.Replicator) -> None:
+def _begin_low(one: replicator.Replicator) -> int:
     """A leader may begin to send anywhere; followers must bear what they have already."""
-    _probe_again(one)
-    one._next_index = one._following.match_index + 1
+    return one._following.match_index
 
 
 def _flush_after(delay_s: float) -> Callable[[Server], None]:
@@ -93,7 +89,7 @@ LIMITS: Mapping[str, Limit] = {
     "session_window_bytes": Limit(client_window, "SESSION_BYTES_MAX", (1, 100)),
     "late_bytes": Limit(batches, "LATE_BYTES_MIN", (1,)),  # all that nobody can change
     "unacknowledged_messages": Limit(event_order, "MANY_MESSAGES", (1, 3)),
-    "next_index": Limit(replicator.Replicator, "_probe_again", (1,)),  # at the lowest, always
+    "next_index": Limit(replicator.Replicator, "_guess", (1,)),  # at the lowest, always
     "late_wake_ups_s": Limit(Simulation, "wake_ups_late_s", (0.005, 0.05)),
     "long_turns_s": Limit(Server, "flush_soon", (0.002, 0.02)),
     "votes_twice": Limit(role.Role, "_answer_vote", (2,)),

@@ -3,9 +3,6 @@
 They see each message as it leaves a server, and as it arrives at one. What may not be said is a
 broken rule at once, whether or not it does harm in that world: a read that nobody has confirmed is
 stale only when another leader was there already.
-
-Nobody can tell which request a reply answers, or which of two equal messages has arrived. In doubt
-the monitors assume the later one, so they never accuse wrongly.
 """
 
 from collections import defaultdict
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
 Moment = int
 """How many messages had been said before; 0 is before all."""
-
-Reply = tuple[Term, bool, Index, int]
 
 
 class Said:
@@ -110,25 +105,19 @@ class _Link:
     def __init__(self) -> None:
         self.confirmed: dict[Term, Moment] = {}
         self.covered: dict[Term, Index] = {}
-        self._sent: dict[tuple[int, ...], Moment] = {}  # requests
-        self._heard: dict[Term, Moment] = {}  # when the latest left of those that have arrived
-        self._answered: dict[Reply, Moment] = {}  # the same, when such a reply left
+        self._sent: dict[tuple[Term, int], Moment] = {}  # requests by their number
 
     def request_leaves(self, message: AppendEntries, now: Moment) -> None:
-        self._sent[_key(message)] = now
+        self._sent[message.term, message.request] = now
 
     def request_arrives(self, message: AppendEntries) -> None:
         term, batches = message.term, message.batches
-        self._heard[term] = max(self._heard.get(term, 0), self._sent.get(_key(message), 0))
         end = Batch.decode(batches[-1]).last_index if batches else message.prev_index
         self.covered[term] = max(self.covered.get(term, 0), end)
 
-    def reply_leaves(self, message: AppendEntriesReply) -> None:
-        self._answered[_reply(message)] = self._heard.get(message.term, 0)
-
     def reply_arrives(self, message: AppendEntriesReply) -> None:
-        confirmed = self.confirmed.get(message.term, 0)
-        self.confirmed[message.term] = max(confirmed, self._answered.get(_reply(message), 0))
+        sent = self._sent.get((message.term, message.request), 0)
+        self.confirmed[message.term] = max(self.confirmed.get(message.term, 0), sent)
 
 
 class _Speaker:
@@ -171,7 +160,6 @@ class _Speaker:
 
     def _acknowledges(self, message: AppendEntriesReply, target: NodeAddress) -> None:
         link = self._from(target)
-        link.reply_leaves(message)
         covered = link.covered.get(message.term, 0)
         if message.accepted and message.match_index > covered:
             raise self._said.story.violated(
@@ -243,18 +231,3 @@ class _Speaker:
         if message.index < queries.index or sequence < queries.sequence:
             detail = f"{told}, when commands of the session up to {sequence} were applied"
             raise story.violated(rules.QUERIES_IN_ORDER, detail, who=who, index=message.index)
-
-
-def _key(message: AppendEntries) -> tuple[int, ...]:
-    """What tells a request from others, without a look into its batches."""
-    return (
-        message.term,
-        message.prev_index,
-        message.commit_index,
-        message.round,
-        len(message.batches),
-    )
-
-
-def _reply(message: AppendEntriesReply) -> Reply:
-    return message.term, message.accepted, message.match_index, message.round

@@ -129,8 +129,8 @@ REPLICATION = [
         "an answer that was overtaken moves the match index back",
         "PySyncObj #167",
         REPLICATOR,
-        "following.match_index = max(following.match_index, match_index)",
-        "following.match_index = match_index",
+        "if match_index > following.match_index:",
+        "if match_index != following.match_index:",
     ),
     Piece(
         "an answer of a later term confirms the leader of an earlier one",
@@ -145,8 +145,8 @@ REPLICATION = [
         "what was sent counts as received",
         "PySyncObj c80901d (the match index was wrong)",
         REPLICATOR,
-        "self._accepted(message.match_index)",
-        "self._accepted(self._next_index - 1)",
+        "self._accepted(message.request, message.match_index)",
+        "self._accepted(message.request, self._next_index - 1)",
     ),
 ]
 

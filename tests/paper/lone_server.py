@@ -88,7 +88,7 @@ def append(
     for index, entry in enumerate(entries, prev[0] + 1):
         made = entry if isinstance(entry, Batch) else batch(index, entry)
         records.append(made.record)
-    return AppendEntries(term, leader, *prev, commit, number, tuple(records), log_time_us)
+    return AppendEntries(term, leader, *prev, commit, number, tuple(records), log_time_us, 1)
 
 
 class LoneServer:
@@ -241,14 +241,12 @@ class LoneServer:
         self.run_until(lambda: self.role == "candidate" and self.heard(voters[0], RequestVote))
 
     def elect(self, *voters: str) -> None:
-        """Have the server elected by these and itself. The others say that they lack its first
-        entry, and are sent it; nobody has accepted anything."""
+        """Have the server elected by these and itself. The others have been sent its first entry;
+        nobody has accepted anything."""
         self.stand(*voters)
         for name in voters:
             self.answer_vote(name)
         assert self.role == "leader"
-        for name in self.others:
-            self.refuse(name, self.server.log.last_index - 1)
 
     def accept(self, name: str, *, match_index: int | None = None) -> None:
         """Accept the last AppendEntries that a voice has heard; up to here, if that is said."""
@@ -256,13 +254,26 @@ class LoneServer:
         if match_index is None:
             records = request.batches
             match_index = Batch.decode(records[-1]).last_index if records else request.prev_index
-        reply = AppendEntriesReply(request.term, True, match_index, request.round, False)
-        self.say(name, reply, asker)
+        self._answer(name, request, asker, accepted=True, match_index=match_index)
 
     def refuse(self, name: str, hint: int) -> None:
         """Refuse the last AppendEntries that a voice has heard."""
         request, asker = self.last_heard(name, AppendEntries)
-        self.say(name, AppendEntriesReply(request.term, False, hint, request.round, False), asker)
+        self._answer(name, request, asker, accepted=False, match_index=hint)
+
+    def _answer(
+        self,
+        name: str,
+        request: AppendEntries,
+        asker: NodeAddress,
+        *,
+        accepted: bool,
+        match_index: int,
+    ) -> None:
+        reply = AppendEntriesReply(
+            request.term, accepted, match_index, request.request, request.round, False
+        )
+        self.say(name, reply, asker)
 
     def propose_session(self, name: str, nonce: int) -> None:
         """Have a session opened, as the connection of a client at this server would."""

@@ -245,7 +245,8 @@ def confirm(lone: LoneServer, name: str, round_number: int | None = None) -> Non
     request, asker = lone.last_heard(name, AppendEntries)
     number = request.round if round_number is None else round_number
     match_index = lone.server.log.last_index
-    lone.say(name, AppendEntriesReply(request.term, True, match_index, number, False), asker)
+    reply = AppendEntriesReply(request.term, True, match_index, request.request, number, False)
+    lone.say(name, reply, asker)
 
 
 def test_a_new_leader_reads_nothing_before_its_first_entry_is_committed(lone: LoneServer) -> None:

@@ -70,7 +70,7 @@ def test_an_answer_of_a_later_term_deposes_a_leader(lone: LoneServer) -> None:
     """§3.3: a leader that is refused by a server of a later term steps down."""
     lone.elect("n2")
     _, leader = lone.last_heard("n3", AppendEntries)
-    lone.say("n3", AppendEntriesReply(9, False, 0, 1, False), leader)
+    lone.say("n3", AppendEntriesReply(9, False, 0, 1, 1, False), leader)
     assert (lone.role, lone.term) == ("follower", 9)
 
 

@@ -87,21 +87,31 @@ def test_a_torn_tail_is_cut_and_caught_up(cluster: ProcessCluster, torn: str) ->
     assert "Traceback" not in cluster.errors(victim)
 
 
-def test_a_damaged_last_record_costs_nothing_that_was_acknowledged(cluster: ProcessCluster) -> None:
-    """It cannot be told from a torn one; the server has it again from a leader, the old or a new."""
+def test_a_damaged_last_record_costs_nothing_that_was_acknowledged(
+    cluster: ProcessCluster, tmp_path: Path
+) -> None:
+    """It cannot be told from a torn one on the disk, but the leader knows who had acknowledged it:
+    the server is refused with exit code 8, until its directory is as it was."""
     count(cluster, INCREMENTS)
     leader = cluster.leader()
     victim = cluster.others(leader)[0]
     cluster.kill(victim)
     file, end = log_of(cluster, victim)
+    shutil.copytree(file.parent, tmp_path / "before")
     change(file, end - 9, bytes(range(1, 10)))
+    cluster.start(victim)
+    assert cluster.ended(victim) == 8
+    assert "it has lost what it had acknowledged" in cluster.last_words(victim)
+    assert counted(cluster) == INCREMENTS
+    shutil.rmtree(file.parent)
+    shutil.move(tmp_path / "before", file.parent)
     cluster.start(victim)
 
     def has_caught_up() -> bool:
         told = cluster.statuses()
         return victim in told and told[victim].applied_index == told[leader].applied_index
 
-    until(has_caught_up, "the leader sends again what the server has lost")
+    until(has_caught_up, "it has all that it acknowledged, and is sent the rest")
     cluster.kill(leader)
     assert count(cluster, 1) == INCREMENTS + 1
     cluster.start(leader)

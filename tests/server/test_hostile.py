@@ -67,10 +67,10 @@ OF_SERVERS = [
     PreVoteReply(2, 1, True, 1),
     RequestVote(HUGE, 1, HUGE, HUGE),
     RequestVoteReply(HUGE, 1, True),
-    AppendEntries(HUGE, 1, 0, 0, HUGE, 1, (b"",), HUGE),
-    AppendEntries(1, 1, HUGE, 0, HUGE, 1, (b"",), HUGE),
-    AppendEntriesReply(1, True, HUGE, HUGE, True),
-    AppendEntriesReply(HUGE, False, 0, 0, True),
+    AppendEntries(HUGE, 1, 0, 0, HUGE, 1, (b"",), HUGE, 1),
+    AppendEntries(1, 1, HUGE, 0, HUGE, 1, (b"",), HUGE, 1),
+    AppendEntriesReply(1, True, HUGE, 1, HUGE, True),
+    AppendEntriesReply(HUGE, False, 0, 1, 0, True),
     ReadIndex(1),
     ReadIndexReply(1, HUGE),
     Propose(77, 0, 0, 1, 0, 0, b""),
@@ -185,7 +185,7 @@ def test_a_false_server_by_the_name_of_the_leader_is_not_believed() -> None:
         assert leader is not None
         false = NodeAddress(leader, 12345, 20)
         assert not server.membership.is_server(false)
-        assert not server.admits(AppendEntries(HUGE, 1, 0, 0, 0, 1, (), 0), false)
+        assert not server.admits(AppendEntries(HUGE, 1, 0, 0, 0, 1, (), 0, 1), false)
         assert server.membership.is_server(servers[leader].address)
         assert server.hears_leader()
         server.receiveMessage(NodeDisconnected(leader, 12345, "", "closed"), server.address)

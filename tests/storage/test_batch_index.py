@@ -20,6 +20,12 @@ def test_an_index_that_was_filled_in_order_is_sound() -> None:
     three_batches().check()
 
 
+def test_the_end_of_a_term_is_found() -> None:
+    """That of the last batch which is not of a later one."""
+    assert [three_batches().end_of_term(term) for term in (0, 1, 2, 3, 4)] == [0, 10, 20, 30, 30]
+    assert BatchIndex().end_of_term(1) == 0
+
+
 def breaks_a_base(index: BatchIndex) -> None:
     index._bases[1] = index._bases[2]
 

@@ -35,6 +35,7 @@ from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
 from copycat.storage.log import Log
 from copycat.testing import rules
+from copycat.testing.monitors import Monitors
 from copycat.testing.said import Said
 from copycat.testing.workload import LINEARIZABLE
 
@@ -183,9 +184,7 @@ def acknowledges_more_than_was_verified() -> AbstractContextManager[Any]:
 
     def send_more(outbox: Outbox, sender: Any, target: Any, message: Any) -> None:
         if type(message) is AppendEntriesReply and message.accepted:
-            message = AppendEntriesReply(
-                message.term, True, outbox._log.last_index, message.round, message.serves_clients
-            )
+            message = replace(message, match_index=outbox._log.last_index)
         send(outbox, sender, target, message)
 
     return patch.object(Outbox, "send", send_more)
@@ -293,23 +292,29 @@ def takes_a_refusal_for_an_answer() -> AbstractContextManager[Any]:
 
     def reply(role: Replicator, message: AppendEntriesReply, sender: Any) -> None:
         if message.term == role._term and not message.accepted:
-            role._accepted(role._next_index - 1)
+            role._accepted(message.request, role._next_index - 1)
         append_entries_reply(role, message, sender)
 
     return patch.object(Replicator, "append_entries_reply", reply)
 
 
 def appends_to_anything() -> AbstractContextManager[Any]:
-    """A follower does not look at what is before the batches it is sent."""
+    """A follower does not look at what is before the batches it is sent; it learns only later that
+    they are committed, or that would be noticed first."""
     append_entries = Follower.append_entries
 
     def append(role: Follower, message: AppendEntries, sender: Any) -> None:
         log = role.server.log
-        if message.prev_index <= log.last_index == log.end_at_or_before(message.prev_index):
-            message = replace(message, prev_term=log.term_at(message.prev_index))
+        index = message.prev_index
+        if index == log.end_at_or_before(index) and log.term_at(index) != message.prev_term:
+            message = replace(message, prev_term=log.term_at(index), commit_index=0)
         append_entries(role, message, sender)
 
-    return patch.object(Follower, "append_entries", append)
+    # The probes of leaders would be noticed before anything is appended.
+    return together(
+        patch.object(Follower, "append_entries", append),
+        patch.object(Monitors, "_look_at_followers", lambda monitors, watched: None),
+    )
 
 
 def expires_by_its_own_clock() -> AbstractContextManager[Any]:

@@ -23,7 +23,7 @@ from copycat.server.peers import Peer
 from copycat.server.roles.role import NEVER_S, Role
 from copycat.server.steps import Durable, LeaderLost, PeerLinked, Tick
 from copycat.storage.batch import Batch
-from copycat.storage.errors import BatchCorruptError
+from copycat.storage.errors import BatchCorruptError, BatchFormatError, UnknownRecordError
 
 if TYPE_CHECKING:
     from copycat.server.server import Server
@@ -210,14 +210,17 @@ class Follower(Role):
                     raise BatchCorruptError("the batches of a request do not follow each other")
                 self._take(batch)
                 match_index = batch.last_index
-        except BatchCorruptError as error:
-            server.note("warning", f"a request of the leader was damaged: {error}")
-            return
+        except BatchFormatError as error:
+            raise UnknownRecordError(match_index + 1, error.reason) from error
+        except BatchCorruptError as error:  # the answer says how far it was whole
+            server.note(
+                "warning", f"a request of the leader was damaged behind {match_index}: {error}"
+            )
         if message.batches:
             server.flush_soon()
         server.commit_to(min(message.commit_index, match_index), after_sync=True)
         reply = AppendEntriesReply(
-            message.term, True, match_index, message.round, server.serves_clients
+            message.term, True, match_index, message.request, message.round, server.serves_clients
         )
         server.outbox.send(self, sender, reply)
 
@@ -234,6 +237,4 @@ class Follower(Role):
         """Where the leader may try next: before the last entries that cannot be the leader's."""
         log = self.server.log
         hint = log.end_at_or_before(min(message.prev_index - 1, log.last_index))
-        while hint > self.server.commit_index and log.term_at(hint) > message.prev_term:
-            hint = log.end_at_or_before(hint - 1)
-        return max(hint, self.server.commit_index)
+        return max(min(hint, log.end_of_term(message.prev_term)), self.server.commit_index)

@@ -364,7 +364,8 @@ class Leader(Role):
     def _advance_commit_index(self) -> None:
         server = self.server
         matches = sorted(
-            [f.match_index for f in self._following.values()] + [server.log.synced_index]
+            [0 if f.has_lost_data else f.match_index for f in self._following.values()]
+            + [server.log.synced_index]
         )
         index = matches[-server.options.majority]
         if index <= server.commit_index or server.log.term_at(index) != self._term:

@@ -93,8 +93,7 @@ class Role(ServerActor):
         self._answer_vote(message, sender, granted=False)
 
     def append_entries(self, message: AppendEntries, sender: NodeAddress) -> None:
-        """Refuse: this server does not take part."""
-        self._reject(message, sender, 0)
+        """Say nothing: to a leader a refusal would tell how far this server's log goes."""
 
     def propose(self, message: Propose, sender: NodeAddress) -> None:
         """Refuse: only a leader appends."""
@@ -124,7 +123,12 @@ class Role(ServerActor):
     def _reject(self, message: AppendEntries, sender: NodeAddress, hint: int) -> None:
         server = self.server
         reply = AppendEntriesReply(
-            server.ballot.term, False, hint, message.round, server.serves_clients
+            server.ballot.term,
+            False,
+            hint,
+            message.request,
+            message.round,
+            server.serves_clients,
         )
         server.outbox.send(self, sender, reply)
 
