@@ -25,7 +25,8 @@ from copycat.actors.environment import DiskDone, File
 
 LOCK_NAME = "lock"
 UNFINISHED = ".new"  # ends the name of a file that is not complete yet
-SLOW_SYNC_S = 0.002  # a sync that takes longer holds up a loop too much
+SLOW_SYNC_S = 0.002  # a sync that takes longer holds up a loop too much, if most do
+STALLED_SYNC_S = 0.1  # a single one that takes longer is enough
 RECENT_SYNCS = 16
 INLINE_BYTES_MAX = 256 * 1024  # written by replacements in one round on the loop
 ZEROS_BYTES = 1024 * 1024  # written at once when a file is filled
@@ -252,7 +253,7 @@ class DirectoryDisk:
             self.report(jobs)
         elif jobs:
             self._syncs.start(self._run_timed)
-            self._replaces.start(_run)
+            self._replaces.start(self._run_timed)
         self._allocations.start(_run)
 
     def report(self, jobs: list[_Job]) -> None:
@@ -289,8 +290,8 @@ class DirectoryDisk:
         os.close(self._lock)
 
     def _is_inline(self) -> bool:
-        # The middle one counts: what makes single syncs slow, above all that this process had
-        # to wait for a processor, makes threads slower still.
+        # The middle one counts: what makes single syncs a little slow, above all that this process
+        # had to wait for a processor, makes threads slower still.
         if self._shares_loop or self._syncs.busy or self._replaces.busy:
             return False
         if sum(job.written_bytes for job in self._replaces.waiting) > INLINE_BYTES_MAX:
@@ -305,7 +306,10 @@ class DirectoryDisk:
     def _run_timed(self, jobs: list[_Job]) -> None:
         began_s = time.perf_counter()
         _run(jobs)
-        self._recent_s.append(time.perf_counter() - began_s)
+        spent_s = time.perf_counter() - began_s
+        # No round after one that stalled the loop may do so again, until the disk has been fast for
+        # as long as it takes to forget this one.
+        self._recent_s.extend([spent_s] * (RECENT_SYNCS if spent_s > STALLED_SYNC_S else 1))
 
     # The work. It runs on the loop or in a thread, and touches nothing but files.
 

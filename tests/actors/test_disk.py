@@ -309,7 +309,7 @@ def test_a_slow_disk_is_synced_in_a_thread(tmp_path: Path, monkeypatch: pytest.M
 
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        seconds = iter([0.0, 1.0] * 8 + [0.0, 0.001] * 40)
+        seconds = iter([0.0, 0.01] * 8 + [0.0, 0.001] * 40)
         monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: next(seconds))
         inline: list[bool] = []
         ended = asyncio.Event()
@@ -327,6 +327,42 @@ def test_a_slow_disk_is_synced_in_a_thread(tmp_path: Path, monkeypatch: pytest.M
         assert all(inline[:8])
         assert not any(inline[8:17])
         assert all(inline[17:])
+        file.close()
+        disk.close()
+        node.stop()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("what", ["sync", "replace"])
+def test_one_stalled_sync_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """After a round above 100 ms none stalls the loop again; when they are fast it does them itself."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        seconds = iter([0.0, 0.001] * 5 + [0.0, 0.11] + [0.0, 0.001] * 40)
+        monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: next(seconds))
+        inline: list[bool] = []
+        ended = asyncio.Event()
+        disk = DirectoryDisk(
+            tmp_path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None
+        )
+        file = disk.open("log", create=True)
+        node = NetworkNode(Identity("n"))
+        for token in range(25):
+            if what == "sync":
+                disk.sync(file, node.spawn(Echo), token)
+            else:
+                disk.replace("ballot", b"x", node.spawn(Echo), token)
+            disk.end_turn()
+            inline.append(ended.is_set())
+            await ended.wait()
+            ended.clear()
+        assert all(inline[:6])
+        assert not any(inline[6:15])
+        assert all(inline[15:])
         file.close()
         disk.close()
         node.stop()
