@@ -116,6 +116,7 @@ class Cell:
             and sender.node != self.address.node
             and not self._admits(message, sender)
         ):
+            self.node.refused(message, sender)
             return None
         actor = self.actor
         try:

@@ -167,7 +167,11 @@ class Links(Protocol):
 
     Each side may have dialled the other, so there may be two links. Messages to a node travel over
     the one that came up first, as long as it is up, and keep their order on it. With no link they
-    are dropped.
+    are dropped. Bulk messages (``message(number, bulk=True)``) to a node that was dialled take a
+    link of their own, which is made when the first is sent and which nobody is told of: no other
+    message waits behind them, and when it breaks, only they are lost.
+
+    A node of which nothing is heard for some seconds is disconnected, also when its host lives.
     """
 
     def dial(self, endpoint: str) -> None:
@@ -196,9 +200,30 @@ class Links(Protocol):
         begin while this node goes on with its own."""
         ...
 
-    def unsent_bytes(self, node: str) -> int:
+    def guard(self) -> None:
+        """From now on, a node that connects is a stranger until it is admitted or preferred.
+
+        A stranger's frames have at most 256 KiB and few values. Who sends several messages that
+        nobody takes is disconnected, be it a stranger or admitted.
+        """
+        ...
+
+    def admit(self, node: str) -> None:
+        """A stranger that is connected has shown that it has business here."""
+        ...
+
+    def prefer(self, node: str, node_id: int) -> None:
+        """A node that introduces itself by this name and id is one of ours, now and later.
+
+        What it sends is taken before what others send, what is sent to it is written first, and it
+        finds room when others have taken all.
+        """
+        ...
+
+    def unsent_bytes(self, node: str, *, bulk: bool = False) -> int:
         """How many bytes for ``node`` wait in this node, because the link does not take them yet.
 
+        With ``bulk`` those of its bulk messages, without it all others.
         What was sent in this turn and not flushed need not be among them. 0 without a link.
         """
         ...

@@ -4,14 +4,16 @@ A frame is its length (4 bytes, big-endian) and a payload, one CBOR value. Two k
 
 - control, ``[number, fields]``: one message from node to node (``Hello``, ``HelloRefused``);
 - envelopes, ``[[target incarnation, target serial, sender serial, number, fields], ...]``: what
-  the actors of one node sent to those of the other in one turn, in order.
+  the actors of one node sent to those of the other in one turn, in order, in as many frames as
+  that takes.
 
 Number 0 in an envelope stands for a plain value instead of a message. Numbers below
 ``RUNTIME_NUMBERS`` belong to the runtime: notices such as ``DiskDone`` arise in the node itself,
-so an envelope that brings one is malformed.
+so an envelope that brings one is refused.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from thespian.actors import PoisonMessage
@@ -37,13 +39,21 @@ from copycat.actors.message import (
 )
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024  # of a payload
-FRAME_VALUES_MAX = 256 * 1024  # in a payload: lists, dicts, keys and items, not what is in bytes
+FRAME_VALUES_MAX = 64 * 1024  # in a payload: lists, dicts, keys and items, not what is in bytes
 FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which is the Hello
+STRANGER_BYTES_MAX = 256 * 1024  # of a payload of a stranger whom nobody has admitted yet
+STRANGER_VALUES_MAX = 4096
+ENVELOPES_MAX = 128  # in a frame, so that one is soon decoded and the next link has its turn
 RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
 PLAIN_NUMBER = 0
 ENVELOPE_DEPTH_MAX = DEPTH_MAX + 16  # a plain field may be DEPTH_MAX deep inside its message
 
 _LENGTH_BYTES = 4
+_LONG_LIST, _LONGEST_LIST = (
+    b"\x98",
+    b"\x9b",
+)  # heads of lists of more than 23; the shortest has one byte more
+_ENVELOPES_MAX_BYTE = bytes((ENVELOPES_MAX,))
 
 
 class FrameError(ValueError):
@@ -68,15 +78,34 @@ def frame(payload: bytes) -> bytes:
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in an envelope where its message would be: that one has no meaning here."""
+
+    reason: str  # one line
+
+
 class FrameReader:
     """Cuts a stream of bytes into payloads; each byte is copied at most three times.
 
     It holds at most one incomplete frame, whose length was checked before any of it was kept, and
     holds it in one piece: a frame that comes byte by byte takes no more memory than another.
+
+    Attributes:
+        frame_bytes_max: of every payload after the first.
+        stopped: whether it waits before a frame that is longer than allowed, for those before it
+            may raise the limit: feed it nothing to go on.
     """
 
-    def __init__(self, first_frame_bytes_max: int = FIRST_FRAME_BYTES_MAX) -> None:
-        self._limit = first_frame_bytes_max
+    def __init__(
+        self,
+        first_frame_bytes_max: int = FIRST_FRAME_BYTES_MAX,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+    ) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        self.stopped = False
+        self._is_first = True
+        self._first_max = first_frame_bytes_max
         self._held = bytearray()
         self._needed = _LENGTH_BYTES  # bytes until the next length or payload is complete
 
@@ -89,8 +118,9 @@ class FrameReader:
         """Take the next bytes of the stream and return the payloads they complete.
 
         Raises:
-            FrameError: a frame is longer than allowed; the reader must not be used again.
+            FrameError: the next frame is longer than allowed; the reader must not be used again.
         """
+        self.stopped = False
         if len(self._held) + len(data) < self._needed:
             self._held += data
             return []
@@ -98,21 +128,25 @@ class FrameReader:
             self._held += data
             data = bytes(self._held)
             self._held.clear()
-        payloads = []
+        payloads: list[bytes] = []
         start, end = 0, len(data)
         while True:
             self._needed = _LENGTH_BYTES
             if end - start < self._needed:
                 break
             length = int.from_bytes(data[start : start + _LENGTH_BYTES], "big")
-            if length > self._limit:
-                raise FrameError(f"a frame of {length} bytes, where {self._limit} are allowed")
+            limit = self._first_max if self._is_first else self.frame_bytes_max
+            if length > limit:
+                if not payloads:
+                    raise FrameError(f"a frame of {length} bytes, where {limit} are allowed")
+                self.stopped = True
+                break
             self._needed += length
             if end - start < self._needed:
                 break
             payloads.append(data[start + _LENGTH_BYTES : start + self._needed])
             start += self._needed
-            self._limit = FRAME_BYTES_MAX
+            self._is_first = False
         if start < end:
             self._held += memoryview(data)[start:]
         return payloads
@@ -146,43 +180,49 @@ def envelope(target: NodeAddress, value: Any, sender_serial: int) -> list[Any]:
 
 
 def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[int, str]]]:
-    """Encode envelopes in as few frames as they fit in, in order.
+    """Encode envelopes, in order, in frames that are neither too large nor too many at once.
 
     Returns:
         The frames, joined; and which envelopes are not in them, by position, each with the reason:
         not a plain value somewhere, or too large for one frame.
     """
-    try:
-        payload = encode_trusted(envelopes)  # ``envelope`` has looked into what may be anything
-    except CodecError as error:
-        reason = str(error)
-    else:
-        if len(payload) > FRAME_BYTES_MAX:
-            reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
-        elif holds_more_values(payload, FRAME_VALUES_MAX):
-            reason = f"it holds more than the {FRAME_VALUES_MAX} values that are allowed"
+    if len(envelopes) <= ENVELOPES_MAX:
+        try:
+            payload = encode_trusted(envelopes)  # ``envelope`` has looked into what may be anything
+        except CodecError as error:
+            reason = str(error)
         else:
-            return frame(payload), []
-    if len(envelopes) == 1:
-        return b"", [(0, reason)]
+            if len(payload) > FRAME_BYTES_MAX:
+                reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
+            elif holds_more_values(payload, FRAME_VALUES_MAX):
+                reason = f"it holds more than the {FRAME_VALUES_MAX} values that are allowed"
+            else:
+                return frame(payload), []
+        if len(envelopes) == 1:
+            return b"", [(0, reason)]
     half = len(envelopes) // 2
     first, first_refused = encode_envelopes(envelopes[:half])
     second, second_refused = encode_envelopes(envelopes[half:])
     return first + second, first_refused + [(half + at, why) for at, why in second_refused]
 
 
-def decode_payload(payload: bytes) -> Any:
+def decode_payload(payload: bytes, values_max: int = FRAME_VALUES_MAX) -> Any:
     """What a payload holds: a control message, or a list of envelopes as tuples.
 
-    An envelope is (target incarnation, target serial, sender serial, message).
+    An envelope is (target incarnation, target serial, sender serial, message); its message is
+    ``Unreadable`` if that is not known here or has wrong fields, and the others are as good as ever.
 
     Raises:
-        CodecError: it is no plain value, or holds more than ``FRAME_VALUES_MAX`` values.
-        MalformedMessageError: it is neither kind of payload, or holds a message that is not
+        CodecError: it is no plain value, or holds more than ``values_max`` values.
+        MalformedMessageError: it is neither kind of payload, or a control message that is not
             known here or has wrong fields. Nothing of it is to be used.
     """
-    if holds_more_values(payload, FRAME_VALUES_MAX):
-        raise CodecError(f"more than {FRAME_VALUES_MAX} values in one frame")
+    if holds_more_values(payload, values_max):
+        raise CodecError(f"more than {values_max} values in one frame")
+    if _LONG_LIST <= payload[:1] <= _LONGEST_LIST and (
+        payload[:1] > _LONG_LIST or payload[1:2] > _ENVELOPES_MAX_BYTE
+    ):
+        raise MalformedMessageError(f"more than {ENVELOPES_MAX} envelopes in one frame")
     items = decode_unchecked(payload, depth_max=ENVELOPE_DEPTH_MAX)
     if type(items) is not list or not items:
         raise MalformedMessageError("a payload is a list")
@@ -201,7 +241,10 @@ def _opened(item: Any) -> tuple[int, int, int, Any]:
         raise MalformedMessageError("the first 4 parts of an envelope are numbers")
     if incarnation < 0 or serial < 0 or sender < 0:
         raise MalformedMessageError("addresses have no negative parts")
-    return incarnation, serial, sender, _message(number, fields)
+    try:
+        return incarnation, serial, sender, _message(number, fields)
+    except MalformedMessageError as error:
+        return incarnation, serial, sender, Unreadable(str(error))
 
 
 def _message(number: int, fields: Any) -> Any:

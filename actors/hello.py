@@ -25,6 +25,7 @@ class Hello:
     node_id: int  # 0: none
     incarnation: int  # this life of the node
     offers: tuple[str, ...]
+    bulk: bool  # this connection is for the node's bulk messages; another one is for the rest
 
 
 @message(6)
@@ -32,6 +33,11 @@ class HelloRefused:
     """The sender will not talk to the other node and closes the connection; sent at any time."""
 
     reason: str  # one line, for people
+
+
+@message(9)
+class Beat:
+    """The sender lives, and has nothing else to say; sent when nothing else was for a second."""
 
 
 def hello_of(identity: Identity, incarnation: int) -> Hello:
@@ -43,6 +49,7 @@ def hello_of(identity: Identity, incarnation: int) -> Hello:
         node_id=identity.node_id,
         incarnation=incarnation,
         offers=identity.offers,
+        bulk=False,
     )
 
 

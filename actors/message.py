@@ -29,6 +29,7 @@ Plain = object
 
 INTEGER_MAX = 2**64 - 1
 MESSAGES: dict[int, type] = {}
+BULK_MESSAGES: set[type] = set()
 _SCALARS = {int, str, bytes, bool, float}
 
 _wire_forms: dict[type, tuple[int, Callable[[Any], list[Any]], bool]] = {}
@@ -40,11 +41,14 @@ class MalformedMessageError(ValueError):
 
 
 @dataclass_transform(frozen_default=True)
-def message(number: int) -> Callable[[type[T]], type[T]]:
+def message(number: int, *, bulk: bool = False) -> Callable[[type[T]], type[T]]:
     """Make a class a message with this number on the wire.
 
     Args:
         number: from 1 to 65535, unique in the program and never reused for another meaning.
+        bulk: many bytes on behalf of others, such as clients: nothing else may wait behind them.
+            They take a link of their own to a node that was dialled, so they keep their order only
+            among themselves.
     """
 
     def declare(cls: type[T]) -> type[T]:
@@ -54,6 +58,8 @@ def message(number: int) -> Callable[[type[T]], type[T]]:
             f"message number {number} is taken by {other}"
         )
         MESSAGES[number] = made
+        if bulk:
+            BULK_MESSAGES.add(made)
         made.__message_number__ = number  # type: ignore[attr-defined]  # the mark of a message
         return made
 

@@ -19,11 +19,13 @@ from thespian.actors import PoisonMessage
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
 from copycat.actors.disk import DirectoryDisk
+from copycat.actors.endpoint import parse_endpoint
 from copycat.actors.environment import Clock, Disk, Identity, Links
 from copycat.actors.handler_times import HandlerTimes
 from copycat.actors.hello import is_name
-from copycat.actors.network_link import Link
-from copycat.actors.network_links import NetworkLinks, parse_endpoint, reason_of
+from copycat.actors.network_dial import reason_of
+from copycat.actors.network_links import NetworkLinks
+from copycat.actors.network_listener import Listener
 from copycat.actors.steady_clock import SteadyClock
 from copycat.actors.system import Node
 
@@ -132,7 +134,7 @@ class NetworkNode(Node):
         self.listening: str | None = None
         self.links = environment.links = NetworkLinks(self, identity)
         self._listen = listen
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._disk: DirectoryDisk | None = None
         if directory is not None:
             self._disk = environment.disk = DirectoryDisk(
@@ -153,16 +155,12 @@ class NetworkNode(Node):
         if self._listen is None:
             return
         host, port = parse_endpoint(self._listen)
+        self._listener = Listener(self.links)
         try:
-            if port == 0:  # else each address of the host gets a port of its own
-                host = (await self.loop.getaddrinfo(host, port))[0][4][0]  # type: ignore  # of TCP it is the host
-            self._server = await self.loop.create_server(
-                lambda: Link(self.links, ""), host, port, reuse_address=True, backlog=1024
-            )
+            port = await self._listener.start(host, port)
         except (OSError, UnicodeError) as error:
             self.stop()
             raise ListenError(self._listen, reason_of(error)) from error
-        port = self._server.sockets[0].getsockname()[1]
         self.listening = f"{self._listen.rpartition(':')[0]}:{port}"
 
     # What the worlds provide.
@@ -190,6 +188,13 @@ class NetworkNode(Node):
         self._turn_planned = True
         return held
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits here, nor, as far as can be known, on the loop."""
+        return not (
+            self._ready or self.links.intake.waiting or len(getattr(self.loop, "_ready", (self,)))
+        )
+
     def release_turn(self) -> None:
         """Plan the turn for what came meanwhile, or take it at once if nothing else is ready here.
 
@@ -197,12 +202,23 @@ class NetworkNode(Node):
         itself. Asyncio does not say whether anything is ready; its loops have a queue to look at.
         Without one the turn is planned.
         """
-        if not self._ready:
+        if not (self._ready or self.links.has_work):
             self._turn_planned = False
         elif len(getattr(self.loop, "_ready", (self,))) == 0:
             self._turn()
         else:
             self.loop.call_soon(self._turn)
+
+    def refused(self, message: Any, sender: NodeAddress) -> None:
+        """An actor does not take a message from another node."""
+        self.links.refused(sender.node, f"{type(message).__name__} is not taken from it")
+
+    def _run_ready(self) -> None:
+        if self.links.intake.waiting:
+            self.links.intake.take()
+        super()._run_ready()
+        if self.links.has_work and not self.stopped:
+            self.plan_turn()
 
     def _end_of_turn(self) -> None:
         if self.stopped:
@@ -215,12 +231,8 @@ class NetworkNode(Node):
             self.handlers.ended("Disk.end_turn")
 
     def _leave(self) -> None:
-        if self._server is not None:
-            # A connection accepted just now needs its server for another turn of the loop, or
-            # asyncio loses it, open.
-            for listener in self._server.sockets:
-                self.loop.remove_reader(listener.fileno())
-            self.loop.call_soon(self.loop.call_soon, self._server.close)
+        if self._listener is not None:
+            self._listener.close()
         self.links.close()
         if self._disk is not None:
             self._disk.close()

@@ -1,18 +1,24 @@
 """A link of the real world: one TCP connection to another node, from its first byte to its end.
 
-What goes wrong on a link ends that link and nothing else: bytes that are no frames, messages that
-do not decode, a Hello that is late or not admitted, a peer that does not read.
+What goes wrong on a link ends that link and nothing else: bytes that are no frames, values that do
+not decode, a Hello that is late or not admitted, a peer that does not read, or of which nothing is
+heard. A message that has no meaning here is dropped alone.
 """
 
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import CodecError
 from copycat.actors.environment import DRAINED_BYTES_MAX
 from copycat.actors.frame import (
+    FRAME_BYTES_MAX,
+    FRAME_VALUES_MAX,
+    STRANGER_BYTES_MAX,
+    STRANGER_VALUES_MAX,
     FrameError,
     FrameReader,
     decode_payload,
@@ -20,20 +26,30 @@ from copycat.actors.frame import (
     encode_envelopes,
     envelope,
 )
-from copycat.actors.hello import Hello, HelloRefused, refusal
+from copycat.actors.hello import Beat, Hello, HelloRefused, refusal
 from copycat.actors.message import MalformedMessageError
 
 if TYPE_CHECKING:
+    from copycat.actors.network_dial import Dial
     from copycat.actors.network_links import NetworkLinks
 
 HELLO_TIMEOUT_S = 5.0  # from connecting to the other node's Hello
 WRITE_BUFFER_BYTES_MAX = 32 * 1024 * 1024  # of what the other node has not read yet
+WAITING_BYTES_MAX = 256 * 1024  # of complete frames; while more wait, the link is not read
 REASON_MAX = 300  # characters of a reason that the other node gives
+DIALLED_SILENCE_MAX = 4  # looks in which nothing was heard of a node that was dialled or preferred
+ACCEPTED_SILENCE_MAX = 10  # likewise of any other
 PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is there
 PROBE_EVERY_S = 5
 PROBES = 3
 UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
 UNSENT_BYTES_MAX = 128 * 1024  # that the kernel takes and has not sent; the rest is seen to wait
+SENT_AGAIN_MAX_S = (
+    1  # what the other host does not confirm, the kernel sends again as often as this
+)
+TCP_RTO_MAX_MS = 44  # the option for that, since Linux 6.15
+
+_BEAT = encode_control(Beat())
 
 
 class Link(asyncio.BufferedProtocol):
@@ -41,26 +57,49 @@ class Link(asyncio.BufferedProtocol):
 
     Attributes:
         endpoint: what was dialled; "" when the other node dialled.
+        dial: who made it, if it is kept up.
+        bulk: the name of the node that its bulk messages go to or come from; "" if it carries all
+            others.
         hello: what the other node said of itself; None until both have agreed.
         ended: whether it is over. Nothing is sent or received after that.
         held_bytes: of an unfinished frame that the other node, having dialled, has begun to send.
-        received_bytes, written_bytes: of frames, since the beginning.
+        received_bytes, written_bytes: of frames, beats apart, since the beginning.
+        is_stranger: whether the other node has yet to be admitted by the layer above.
+        is_preferred: whether what comes is delivered at once.
+        refused: messages of the other node that nobody here takes.
+        held_bytes: of the other node's, having dialled: an unfinished frame, and what waits.
     """
 
-    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
+    def __init__(self, links: "NetworkLinks", endpoint: str, bulk: str = "") -> None:
         self.endpoint = endpoint
+        self.dial: Dial | None = None
+        self.bulk = bulk
         self.hello: Hello | None = None
         self.ended = False
         self.hung_up = False  # by this node's own wish
+        self.is_stranger = links.guarded and not endpoint
+        self.is_preferred = False
+        self.refused = 0
         self.held_bytes = 0
         self.received_bytes = 0
         self.written_bytes = 0
         self._links = links
-        self._reader = FrameReader()
+        self._reader = FrameReader(
+            frame_bytes_max=STRANGER_BYTES_MAX if self.is_stranger else FRAME_BYTES_MAX
+        )
+        self._values_max = STRANGER_VALUES_MAX
+        self._waiting: deque[bytes] = deque()  # payloads that are complete
+        self._waiting_bytes = 0
+        self._ends_with: str | None = None  # the reason, once what waits has been taken
+        self._is_read = True
         self._outbox: list[list[Any]] = []
         self._sent: list[tuple[Any, NodeAddress]] = []  # message and sender of each envelope
+        self.task: asyncio.Task[None] | None = None  # that connects it, if no dial has it
         self._transport: asyncio.Transport | None = None
         self._hello_timer: asyncio.TimerHandle | None = None
+        self._was_heard = True  # since the last look
+        self._was_written = True  # likewise
+        self._silence = 0  # looks since something was heard
 
     def __str__(self) -> str:
         name = self.hello.name if self.hello is not None else "?"
@@ -84,7 +123,7 @@ class Link(asyncio.BufferedProtocol):
         if self.ended or not self._links.admits(self):
             connection.abort()
             return
-        connection.write(encode_control(self._links.hello()))
+        connection.write(encode_control(self._links.hello(is_bulk=bool(self.bulk))))
         self._hello_timer = self._links.node.loop.call_later(
             HELLO_TIMEOUT_S, self.end, "it did not introduce itself"
         )
@@ -92,58 +131,114 @@ class Link(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: asyncio fills it and calls ``buffer_updated`` at once, so all
         links of a node share one."""
-        return self._links.buffer
+        return self._links.intake.room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
+        self._was_heard = True
         node = self._links.node
         self.received_bytes += nbytes
         held = node.hold_turn()
         node.handlers.begin()
+        reader = self._reader
         try:
-            payloads = self._reader.feed(bytes(self._links.buffer[:nbytes]))
-            if self._reader.held_bytes != self.held_bytes:
-                self._links.hold(self, self._reader.held_bytes)
-            for payload in payloads:
-                if self.ended:
-                    return
-                self._take(decode_payload(payload))
+            payloads = reader.feed(bytes(self._links.intake.buffer[:nbytes]))
+            if held and len(payloads) == 1 and node.is_idle:
+                self._take(decode_payload(payloads[0], self._values_max))  # as nearly always
+            else:
+                self._sort(payloads)
+            while reader.stopped and not self.ended:
+                self._sort(reader.feed(b""))
+            if not self.endpoint and not self.ended:
+                held_bytes = reader.held_bytes + self._waiting_bytes
+                if held_bytes != self.held_bytes:
+                    self._links.intake.hold(self, held_bytes)
         except (FrameError, CodecError, MalformedMessageError) as error:
-            node.log.warning("malformed bytes %s error=%s", self, error)
-            self.end(f"malformed bytes: {error}")
+            self._end_malformed(error)
         finally:
             node.handlers.ended("Link.receive")
             if held:
                 node.release_turn()
 
+    def _sort(self, payloads: list[bytes]) -> None:
+        """Take payloads at once, or let them wait for their turn."""
+        for at, payload in enumerate(payloads):
+            if self.ended:
+                return
+            if not (self.is_preferred or self.hello is None):
+                if not self._waiting:
+                    self._links.intake.waiting.append(self)
+                self._waiting += payloads[at:]
+                self._waiting_bytes += sum(map(len, payloads[at:]))
+                if self._waiting_bytes > WAITING_BYTES_MAX and self._transport is not None:
+                    self._transport.pause_reading()
+                    self._is_read = False
+                return
+            self._take(decode_payload(payload, self._values_max))
+
+    def take_next(self) -> bool:
+        """Take the next payload that waits. Returns whether more wait."""
+        if self.ended:
+            self._waiting.clear()
+            return False
+        payload = self._waiting.popleft()
+        self._waiting_bytes -= len(payload)
+        try:
+            self._take(decode_payload(payload, self._values_max))
+        except (CodecError, MalformedMessageError) as error:
+            self._end_malformed(error)
+        if self._waiting:
+            return True
+        if self.held_bytes:
+            self._links.intake.hold(self, self._reader.held_bytes)
+        if self._ends_with is not None:
+            self.end(self._ends_with)
+        elif not self._is_read and self._transport is not None:
+            self._transport.resume_reading()
+            self._is_read = True
+        return False
+
     def resume_writing(self) -> None:
-        """What waits has fallen to the mark again."""
+        """What waits to be written has fallen to the mark again."""
         self._links.drained(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, by our own doing or not."""
-        strerror = exc.strerror if isinstance(exc, OSError) else None
-        self.end((strerror or "connection closed").lower())
+        """The connection is gone, by our own doing or not; what arrived on it is taken before."""
+        reason = ((exc.strerror if isinstance(exc, OSError) else "") or "connection closed").lower()
+        if self._waiting:
+            self._ends_with = reason
+        else:
+            self.end(reason)
 
     # What is said on it.
 
     def _take(self, content: Any) -> None:
         if type(content) is list and self.hello is not None:
-            self._links.receive(self.hello, content)
+            self._links.receive(self, self.hello, content)
         elif type(content) is Hello and self.hello is None:
-            reason = refusal(self._links.hello(), content)
+            reason = refusal(self._links.hello(is_bulk=bool(self.bulk)), content)
             if reason is not None:
                 self._links.node.log.warning("node refused %s reason=%s", self, reason)
                 self.refuse(reason)
                 return
             self._on_time()
             self.hello = content
+            if not self.is_stranger:
+                self.admit()
             self._links.up(self)
         elif type(content) is HelloRefused:
             reason = "".join(c if c.isprintable() else "?" for c in content.reason[:REASON_MAX])
             self.end(f"refused by the other node: {reason}", refused=True)
+        elif type(content) is Beat:
+            self.received_bytes -= len(_BEAT)
         else:
             raise MalformedMessageError("a Hello is said once, and before anything else")
+
+    def admit(self) -> None:
+        """Take frames of any size from now on."""
+        self.is_stranger = False
+        self._reader.frame_bytes_max = FRAME_BYTES_MAX
+        self._values_max = FRAME_VALUES_MAX
 
     def send(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         """Put a message in the outbox, which is written by ``flush``.
@@ -158,28 +253,66 @@ class Link(asyncio.BufferedProtocol):
         self._sent.append((message, sender))
 
     def flush(self) -> None:
-        """Write the outbox at once. What is too large goes back to its sender."""
+        """Write the outbox at once, or keep it until the link is up. What is too large goes back to
+        its sender."""
+        connection = self._transport
+        if self.ended or (connection is not None and connection.is_closing()):
+            self.lose_outbox()  # asyncio would log what is written now
+            return
+        if self.hello is None:
+            return
+        assert connection is not None, "a link that is up has a transport"
         outbox, self._outbox = self._outbox, []
         sent, self._sent = self._sent, []
-        assert self._transport is not None, "a link that is up has a transport"
-        if self.ended or self._transport.is_closing():  # asyncio logs what is written to such a one
-            self._links.lost += len(outbox)
-            return
         frames, refused = encode_envelopes(outbox)
         if frames:
-            self._transport.write(frames)
+            self._was_written = True
+            connection.write(frames)
             self.written_bytes += len(frames)
         for at, reason in refused:
             self._links.node.return_to_sender(*sent[at], reason)
-        if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
+        if connection.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             self._links.node.log.warning("link not read by the other node %s", self)
             self.end("the other node does not read", at_once=True)
+
+    @property
+    def flush_is_due(self) -> bool:
+        """Whether something was sent that has not been written."""
+        return bool(self._outbox)
+
+    def lose_outbox(self) -> None:
+        """Drop what has not been written."""
+        self._links.lost += len(self._outbox)
+        self._outbox, self._sent = [], []
+
+    def look(self, *, may_judge: bool) -> None:
+        """Show the other node that this one lives if nothing else has since the last look, and end
+        the link if nothing was heard for too many of them.
+
+        Args:
+            may_judge: whether this node itself has looked at its sockets in the meantime.
+        """
+        connection = self._transport
+        if self.ended or connection is None or connection.is_closing():
+            return
+        if not self._was_written and not connection.get_write_buffer_size():
+            connection.write(_BEAT)
+        self._was_written = False
+        if self._was_heard or not self._is_read:
+            self._silence = 0
+        elif may_judge:
+            self._silence += 1
+        self._was_heard = False
+        is_soon = self.is_preferred or self.endpoint
+        if self._silence >= (DIALLED_SILENCE_MAX if is_soon else ACCEPTED_SILENCE_MAX):
+            self._links.node.log.warning("link silent %s looks=%d", self, self._silence)
+            self.end("nothing was heard of the other node", at_once=True)
 
     # Its end.
 
     def refuse(self, reason: str) -> None:
         """Tell the other node why this one does not talk to it, and end the link."""
-        if self._transport is not None and not self.ended:
+        if self._transport is not None and not (self.ended or self._transport.is_closing()):
             self._transport.write(encode_control(HelloRefused(reason)))
         self.end(reason, refused=True)
 
@@ -194,6 +327,7 @@ class Link(asyncio.BufferedProtocol):
         if self.ended:
             return
         self.ended = True
+        self._reader = FrameReader()  # what the old one holds may be large, and goes now
         self._on_time()
         if self._transport is not None:
             if at_once:
@@ -201,6 +335,10 @@ class Link(asyncio.BufferedProtocol):
             else:
                 self._transport.close()
         self._links.down(self, reason, refused=refused)
+
+    def _end_malformed(self, error: Exception) -> None:
+        self._links.node.log.warning("malformed bytes %s error=%s", self, error)
+        self.end(f"malformed bytes: {error}")
 
     def _on_time(self) -> None:
         if self._hello_timer is not None:
@@ -220,3 +358,4 @@ def _set_options(transport: asyncio.Transport) -> None:
         connection.setsockopt(tcp, socket.TCP_KEEPCNT, PROBES)
         connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
         connection.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+        connection.setsockopt(tcp, TCP_RTO_MAX_MS, SENT_AGAIN_MAX_S * 1000)

@@ -1,10 +1,10 @@
 """All links of a node in the real world: dialling, admitting, choosing one, telling the watchers."""
 
-import asyncio
-import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors.address import NodeAddress
+from copycat.actors.budget import Budget
 from copycat.actors.environment import (
     DRAINED_BYTES_MAX,
     Identity,
@@ -14,84 +14,22 @@ from copycat.actors.environment import (
     NodeUnreachable,
     Traffic,
 )
-from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, encode_control
+from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, Unreadable, encode_control
 from copycat.actors.hello import Hello, hello_of
+from copycat.actors.message import BULK_MESSAGES
+from copycat.actors.network_dial import Dial, connect
+from copycat.actors.network_intake import Intake
 from copycat.actors.network_link import Link
+from copycat.actors.network_listener import room_for_links
 
 if TYPE_CHECKING:
     from copycat.actors.network import NetworkNode
 
-ACCEPTED_LINKS_MAX = 4096
-UNFINISHED_BYTES_MAX = 128 * 1024 * 1024  # of frames that those who dialled have only begun
-CONNECT_TIMEOUT_S = 5.0
-BUFFER_BYTES = 256 * 1024
-RETRY_FIRST_S = 0.05
-RETRY_LAST_S = 2.0
-PORT_MAX = 65535
-
-
-class EndpointError(ValueError):
-    """A text that is no ``host:port``. Nothing was dialled or opened."""
-
-
-def parse_endpoint(endpoint: str) -> tuple[str, int]:
-    """Host and port of ``"host:port"``; an IPv6 address stands in brackets.
-
-    Raises:
-        EndpointError: it is not of this form.
-    """
-    host, colon, port = endpoint.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
-        raise EndpointError(f"{endpoint!r:.300} is no endpoint: write host:port or [::1]:port")
-    return host, int(port)
-
-
-class _Dial:
-    """The standing wish to be connected to one endpoint."""
-
-    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
-        self.link: Link | None = None
-        self._links = links
-        self._endpoint = endpoint
-        self._host, self._port = parse_endpoint(endpoint)
-        self._delay_s = RETRY_FIRST_S
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._task = self._links.node.loop.create_task(self._connect())
-
-    async def _connect(self) -> None:
-        link = self.link = Link(self._links, self._endpoint)
-        loop = self._links.node.loop
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.create_connection(lambda: link, self._host, self._port)
-        except TimeoutError:
-            link.end(f"no answer within {CONNECT_TIMEOUT_S:g} s")
-        except (OSError, UnicodeError) as error:
-            link.end(reason_of(error))
-
-    def again(self, *, was_up: bool) -> None:
-        """The link has ended: make the next one after a while."""
-        self.link = None
-        if was_up:
-            self._delay_s = RETRY_FIRST_S
-        jitter = self._links.node.environment.random.uniform(0.75, 1.25)
-        self._timer = self._links.node.call_later(self._delay_s * jitter, self._begin)
-        self._delay_s = min(self._delay_s * 2, RETRY_LAST_S)
-
-    def give_up(self) -> None:
-        """Stop trying; the link, if there is one, is the caller's to end."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+LOOK_EVERY_S = 1.0  # at each link, whether anything was heard of the other node
+LOOKS_AT_ONCE = 256
+FLUSHES_AT_ONCE = 64  # between two looks at the clock
+REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
+BULK_RETRY_S = 1.0
 
 
 class NetworkLinks:
@@ -100,19 +38,28 @@ class NetworkLinks:
     Attributes:
         lost: messages that were dropped because there was no link, or it ended before they were
             written.
-        buffer: where links receive; in use only while bytes go from the socket to a link.
+        guarded: whether nodes that connect are strangers until they are admitted.
+        intake: what has arrived and waits for its turn.
     """
 
     def __init__(self, node: "NetworkNode", identity: Identity) -> None:
         self.node = node
         self.lost = 0
-        self.buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._dials: dict[str, _Dial] = {}
+        self.guarded = False
+        self.intake = Intake(node)
+        self._dials: dict[str, Dial] = {}
         self._dialled: dict[str, Link] = {}  # by node, of those that are up
         self._accepted: dict[str, Link] = {}  # likewise
         self._used: dict[str, Link] = {}  # one of these, by which messages go
-        self._incoming: dict[Link, None] = {}  # every one that the other side dialled
-        self._held_bytes = 0  # of these together
+        self._bulk: dict[str, Link] = {}  # likewise; dialled for bulk messages, up or not
+        self._bulk_accepted: dict[str, Link] = {}
+        self._bulk_failed_s: dict[str, float] = {}
+        self._preferred: dict[str, int] = {}  # node ids, by name
+        self._incoming: dict[Link, None] = {}  # that the other side dialled and has introduced
+        self._introducing: dict[Link, None] = {}  # and has not
+        self._incoming_max, self._introducing_max = room_for_links()
+        self._to_look_at: list[Link] = []
+        self._look_at_s = 0.0
         self._to_write: dict[Link, None] = {}
         self._watchers: dict[NodeAddress, None] = {}
         self._drained: dict[str, dict[NodeAddress, None]] = {}  # who waits for that, by node
@@ -127,17 +74,13 @@ class NetworkLinks:
             EndpointError: it is no ``host:port``.
         """
         if endpoint not in self._dials:
-            self._dials[endpoint] = _Dial(self, endpoint)
+            self._dials[endpoint] = Dial(self, endpoint)
 
     def hang_up(self, endpoint: str) -> None:
         """Drop the link that was dialled with this endpoint, if any, and stop trying."""
         dial = self._dials.pop(endpoint, None)
-        if dial is None:
-            return
-        dial.give_up()
-        if dial.link is not None:
-            dial.link.hung_up = True
-            dial.link.end("hung up")
+        if dial is not None:
+            dial.hang_up("hung up")
 
     def watch(self, watcher: NodeAddress) -> None:
         """From now on tell this local actor of every link."""
@@ -150,6 +93,33 @@ class NetworkLinks:
         self._hello = hello_of(identity, self.node.incarnation)
         hello_bytes = len(encode_control(self._hello))
         assert hello_bytes <= FIRST_FRAME_BYTES_MAX, "others can take this Hello"
+
+    def guard(self) -> None:
+        """From now on nodes that connect are strangers until they are admitted."""
+        self.guarded = True
+
+    def admit(self, node: str) -> None:
+        """A stranger is none any more."""
+        link = self._accepted.get(node)
+        if link is not None:
+            link.admit()
+
+    def prefer(self, node: str, node_id: int) -> None:
+        """The node of this name and id is one of ours."""
+        self._preferred[node] = node_id
+        for link in (self._dialled.get(node), self._accepted.get(node)):
+            if link is not None:
+                self._judge(link)
+
+    def _judge(self, link: Link) -> bool:
+        """Whether a link leads to one of ours; then it is admitted, and preferred."""
+        hello = link.hello
+        assert hello is not None, "a link is judged when both have said Hello"
+        if not hello.node_id or self._preferred.get(hello.name) != hello.node_id:
+            return False
+        link.admit()
+        link.is_preferred = not hello.bulk
+        return True
 
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
@@ -165,9 +135,9 @@ class NetworkLinks:
             del self._to_write[link]
             link.flush()
 
-    def unsent_bytes(self, node: str) -> int:
+    def unsent_bytes(self, node: str, *, bulk: bool = False) -> int:
         """How many bytes for ``node`` wait in this node."""
-        link = self._used.get(node)
+        link = (self._bulk.get(node) if bulk else None) or self._used.get(node)
         return 0 if link is None else link.unsent_bytes
 
     def traffic(self, node: str) -> Traffic:
@@ -203,40 +173,66 @@ class NetworkLinks:
         if link is None:
             self.lost += 1
         else:
+            if type(message) in BULK_MESSAGES:
+                link = self._bulk_link(target.node, link)
             link.send(target, message, sender)
 
+    def _bulk_link(self, node: str, used: Link) -> Link:
+        """The link for bulk messages to a node that this one has dialled, made if need be; the one
+        in use for others."""
+        link, main = self._bulk.get(node), self._dialled.get(node)
+        if link is None and main is not None:
+            failed_s = self._bulk_failed_s.get(node, float("-inf"))
+            if self.node.loop.time() - failed_s < BULK_RETRY_S:
+                return used
+            link = self._bulk[node] = Link(self, main.endpoint, bulk=node)
+            link.task = self.node.loop.create_task(connect(link, self))
+        return link or used
+
     def flush_all(self) -> None:
-        """Write what was sent since the last call, one write a link."""
-        links, self._to_write = self._to_write, {}
-        for link in links:
+        """Write what was sent since the last call, one write a link, to preferred nodes first; what
+        would take too long is left for the next turn."""
+        links, self._to_write = list(self._to_write), {}
+        if len(links) <= 1:
+            for link in links:
+                link.flush()
+            return
+        links.sort(key=lambda link: not link.is_preferred)
+        budget = Budget(self.node.environment.clock)
+        for at, link in enumerate(links):
+            if at and at % FLUSHES_AT_ONCE == 0 and budget.spent:
+                self._to_write = {**dict.fromkeys(links[at:]), **self._to_write}
+                break
             link.flush()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits for the next turn."""
+        return bool(self.intake.waiting or self._to_write)
 
     def close(self) -> None:
         """End all links; nobody is told."""
         self._watchers.clear()
-        for dial in self._dials.values():
-            dial.give_up()
         dials, self._dials = self._dials, {}
-        for link in [dial.link for dial in dials.values()] + list(self._incoming):
-            if link is not None:
-                link.end("the node stops")
+        for dial in dials.values():
+            dial.hang_up("the node stops")
+        for link in [*self._bulk.values(), *self._introducing, *self._incoming]:
+            link.end("the node stops")
 
     # For its links.
 
-    def hello(self) -> Hello:
+    def hello(self, *, is_bulk: bool = False) -> Hello:
         """What this node says of itself."""
-        return self._hello
+        return replace(self._hello, bulk=True) if is_bulk else self._hello
 
     def admits(self, link: Link) -> bool:
-        """Whether there is room for a new link."""
+        """Whether a new link may be introduced. The oldest that has not been makes room for it."""
         if self.node.stopped:
             return False
-        if link.endpoint:
-            return True
-        if len(self._incoming) >= ACCEPTED_LINKS_MAX:
-            self.node.log.warning("too many connections %s max=%d", link, ACCEPTED_LINKS_MAX)
-            return False
-        self._incoming[link] = None
+        if not link.endpoint:
+            if len(self._introducing) >= self._introducing_max:
+                next(iter(self._introducing)).end("others came before it had said who it is")
+            self._introducing[link] = None
         return True
 
     def written_at_end_of_turn(self, link: Link) -> None:
@@ -248,23 +244,10 @@ class NetworkLinks:
         if link.hello is not None and link.hello.name in self._drained:
             self._tell_drained(link.hello.name)
 
-    def hold(self, link: Link, held_bytes: int) -> None:
-        """A link now holds so much of an unfinished frame. If all together hold too much, that
-        which holds most is ended."""
-        if link not in self._incoming:
-            return
-        self._held_bytes += held_bytes - link.held_bytes
-        link.held_bytes = held_bytes
-        if self._held_bytes > UNFINISHED_BYTES_MAX:
-            largest = max(self._incoming, key=lambda incoming: incoming.held_bytes)
-            self.node.log.warning(
-                "too many unfinished frames %s bytes=%d", largest, self._held_bytes
-            )
-            largest.end("too many unfinished frames", at_once=True)
-
-    def receive(self, other: Hello, envelopes: list[tuple[int, int, int, Any]]) -> None:
+    def receive(self, link: Link, other: Hello, envelopes: list[tuple[int, int, int, Any]]) -> None:
         """Deliver what another node sent."""
         node = self.node
+        dead_letters = node.dead_letters
         target, sender = node.address, node.address
         for incarnation, serial, sender_serial, message in envelopes:
             # Most of what comes together is for one actor, and much of it from one.
@@ -272,12 +255,55 @@ class NetworkLinks:
                 target = NodeAddress(node.name, incarnation, serial)
             if sender_serial != sender.serial or sender.node != other.name:
                 sender = NodeAddress(other.name, other.incarnation, sender_serial)
-            node.deliver(target, message, sender)
+            if type(message) is Unreadable:
+                self._refused(link, message.reason, REFUSED_MAX if link.is_stranger else 1)
+            else:
+                node.deliver(target, message, sender)
+        if link.is_stranger and node.dead_letters > dead_letters:
+            self._refused(link, "for an actor that is not there", node.dead_letters - dead_letters)
+
+    def refused(self, node: str, reason: str) -> None:
+        """A message of a node was refused by the actor that it was for."""
+        link = self._accepted.get(node)
+        if link is not None:
+            self._refused(link, reason, 1)
+
+    def _refused(self, link: Link, reason: str, count: int) -> None:
+        """Count messages that nobody takes. A node that is guarded against may not send many."""
+        link.refused += count
+        is_first = link.refused == count
+        if self.guarded and not link.endpoint and not self._is_ours(link):
+            if link.refused >= REFUSED_MAX:
+                self.node.log.warning("messages refused %s reason=%s", link, reason)
+                link.end(f"messages that nobody takes: {reason}")
+        elif is_first:
+            self.node.log.warning("message refused %s reason=%s", link, reason)
+
+    def _is_ours(self, link: Link) -> bool:
+        hello = link.hello
+        return hello is not None and self._preferred.get(hello.name, 0) == hello.node_id != 0
 
     def up(self, link: Link) -> None:
         """Both sides have agreed to use this link. Of two from one node the newer is used."""
         hello = link.hello
         assert hello is not None, "a link is up when both have said Hello"
+        is_ours = self._judge(link)
+        if not link.endpoint:
+            del self._introducing[link]
+            self._incoming[link] = None
+            if len(self._incoming) > self._incoming_max and not is_ours:
+                self.node.log.warning("too many connections %s max=%d", link, self._incoming_max)
+                link.hello = None
+                link.refuse("too many connections")
+                return
+        if not self._to_look_at:
+            self._to_look_at = [link]
+            self._plan_look(LOOK_EVERY_S)
+        if hello.bulk or link.bulk:
+            self._bulk_up(link, hello, is_ours=is_ours)
+            return
+        if link.dial is not None:
+            link.dial.came_up(link)
         same_side = self._dialled if link.endpoint else self._accepted
         older = same_side.get(hello.name)
         if older is not None:
@@ -310,22 +336,86 @@ class NetworkLinks:
     def down(self, link: Link, reason: str, *, refused: bool) -> None:
         """A link has ended, whether it had been up or not."""
         self._incoming.pop(link, None)
-        self._held_bytes -= link.held_bytes
-        link.held_bytes = 0
+        self._introducing.pop(link, None)
+        self.intake.hold(link, 0)
+        link.lose_outbox()
         hello = link.hello
+        if link.bulk:
+            self._bulk_down(link, reason)
+            return
         if hello is not None:
             same_side = self._dialled if link.endpoint else self._accepted
             assert same_side[hello.name] is link, "a link that is up is in the books"
             del same_side[hello.name]
             if self._used.get(hello.name) is link:
                 self._use_another(hello.name)
+            bulk = (self._bulk if link.endpoint else self._bulk_accepted).get(hello.name)
+            if bulk is not None:
+                bulk.end("the node is not connected any more")
             self._tell(NodeDisconnected(hello.name, hello.incarnation, link.endpoint, reason))
-        dial = self._dials.get(link.endpoint)
-        if dial is None or link.hung_up:
+        if link.dial is None or link.hung_up:
             return
         if hello is None or refused:
             self._tell(NodeUnreachable(link.endpoint, reason, refused))
-        dial.again(was_up=hello is not None and not refused)
+        link.dial.ended(link, was_up=hello is not None and not refused)
+
+    def _bulk_up(self, link: Link, hello: Hello, *, is_ours: bool) -> None:
+        """A link for bulk messages can be used. It belongs to the one by which the nodes know each
+        other, and nobody is told of it."""
+        name = hello.name
+        if link.endpoint:
+            if name != link.bulk:
+                link.end(f"{name} was found in the place of {link.bulk}", refused=True)
+            elif link.flush_is_due:
+                self.written_at_end_of_turn(link)
+            return
+        main = self._accepted.get(name)
+        link.bulk = name
+        if not is_ours and (
+            main is None or main.hello is None or main.hello.incarnation != hello.incarnation
+        ):
+            link.refuse("a link for bulk messages comes after another one")
+            return
+        older = self._bulk_accepted.pop(name, None)
+        self._bulk_accepted[name] = link
+        if older is not None:
+            older.end("replaced by a newer connection for bulk messages")
+
+    def _bulk_down(self, link: Link, reason: str) -> None:
+        name = link.bulk
+        if self._bulk_accepted.get(name) is link:
+            del self._bulk_accepted[name]
+        if self._bulk.get(name) is link:
+            del self._bulk[name]
+            if name in self._used:
+                self._bulk_failed_s[name] = self.node.loop.time()
+                self.node.log.warning("no link for bulk messages %s reason=%s", link, reason)
+
+    # The looks at links.
+
+    def _plan_look(self, delay_s: float) -> None:
+        self._look_at_s = self.node.loop.time() + delay_s
+        self.node.call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        """Look at some links: at each once in ``LOOK_EVERY_S``, and never at many at once."""
+        # A node that stood still has not heard anybody, whoever spoke.
+        may_judge = self.node.loop.time() - self._look_at_s < LOOK_EVERY_S
+        part, self._to_look_at = (
+            self._to_look_at[:LOOKS_AT_ONCE],
+            self._to_look_at[LOOKS_AT_ONCE:],
+        )
+        for link in part:
+            link.look(may_judge=may_judge)
+        if not self._to_look_at:
+            self._to_look_at = self._links_up()
+        if self._to_look_at:
+            count = max(len(self._to_look_at), len(self._dialled) + len(self._incoming))
+            self._plan_look(LOOK_EVERY_S / (1 + (count - 1) // LOOKS_AT_ONCE))
+
+    def _links_up(self) -> list[Link]:
+        own = [*self._dialled.values(), *self._bulk.values()]
+        return [link for link in (*own, *self._incoming) if link.hello is not None]
 
     def _use_another(self, node: str) -> None:
         other = self._dialled.get(node) or self._accepted.get(node)
@@ -343,12 +433,3 @@ class NetworkLinks:
                 node.tell(watcher, notice)
             else:
                 del self._watchers[watcher]
-
-
-def reason_of(error: OSError | UnicodeError) -> str:
-    """An error of connecting or listening in a few words; UnicodeError: the host is no name."""
-    if isinstance(error, UnicodeError):
-        return "the host is not a valid name"
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return str(error.strerror or error).lower()

@@ -20,8 +20,15 @@ from copycat.actors.environment import (
     NodeUnreachable,
     Traffic,
 )
-from copycat.actors.frame import decode_payload, encode_envelopes, envelope
+from copycat.actors.frame import (
+    STRANGER_BYTES_MAX,
+    Unreadable,
+    decode_payload,
+    encode_envelopes,
+    envelope,
+)
 from copycat.actors.hello import Hello, hello_of, is_name
+from copycat.actors.message import BULK_MESSAGES
 from copycat.actors.simulated_processor import Processor
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 2.0
+REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
 DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4
 
@@ -52,6 +60,9 @@ class End:
         dial: who keeps it up, on the side that dialled; None on the other.
         hello: what the other side said of itself.
         last_arrival_s: when the last thing that keeps its order arrives here.
+        last_bulk_s: likewise of bulk messages, which have an order of their own.
+        is_stranger: whether the other node has yet to be admitted by the layer above.
+        refused: messages of the other node that nobody here takes.
         sent_bytes: from here, lost ones too.
         held: what a cut keeps back, in order of arrival.
         holds: whether it does, or loses; None before the first thing was stopped.
@@ -61,8 +72,9 @@ class End:
     """
 
     __slots__ = (
-        "_label", "dial", "has_lost", "held", "hello", "holds", "last_arrival_s", "network",
-        "node", "peer", "refusal", "sent_bytes", "stopped_at_s", "up",
+        "_label", "dial", "has_lost", "held", "hello", "holds", "is_stranger", "last_arrival_s",
+        "last_bulk_s", "network", "node", "peer", "refusal", "refused", "sent_bytes",
+        "stopped_at_s", "up",
     )  # fmt: skip
 
     peer: "End"
@@ -80,6 +92,9 @@ class End:
         self.hello = hello
         self.up = False
         self.last_arrival_s = 0.0
+        self.last_bulk_s = 0.0
+        self.is_stranger = False
+        self.refused = 0
         self.sent_bytes = 0
         self.held: list[bytes | Closing] = []
         self.holds: bool | None = None
@@ -119,12 +134,18 @@ class End:
             node.links.down(self, item)
             return
         other, loop = self.hello, network.loop
+        if self.is_stranger and len(item) > STRANGER_BYTES_MAX + FRAME_LENGTH_BYTES:
+            node.links.refuse(other.name, f"a frame of {len(item)} bytes of a stranger")
+            return
         network.delivered += 1
         network.latest.append((loop.events, loop.time(), other.name, node.name, item))
         loop.record(self._label + item)
         before, Processor.at_work = Processor.at_work, node.processor
         try:
             for incarnation, serial, sender, message in decode_payload(item[FRAME_LENGTH_BYTES:]):
+                if type(message) is Unreadable:
+                    node.links.refused(other.name, message.reason)
+                    continue
                 node.deliver(
                     NodeAddress(node.name, incarnation, serial),
                     message,
@@ -197,6 +218,8 @@ class SimulatedLinks:
         self.node = node
         self.network = network
         self.lost = 0  # messages to nodes without a link
+        self._guarded = False
+        self._preferred: dict[str, int] = {}  # node ids, by name
         self._dials: dict[str, Dial] = {}
         self._dialled: dict[str, End] = {}  # by the name of the other node
         self._accepted: dict[str, End] = {}
@@ -232,6 +255,34 @@ class SimulatedLinks:
         assert identity.name == self.node.name, "a node keeps its name"
         self._hello = hello_of(identity, self.node.incarnation)
 
+    def guard(self) -> None:
+        """From now on nodes that connect are strangers until they are admitted."""
+        self._guarded = True
+
+    def admit(self, node: str) -> None:
+        """A stranger is none any more."""
+        end = self._accepted.get(node)
+        if end is not None:
+            end.is_stranger = False
+
+    def prefer(self, node: str, node_id: int) -> None:
+        """The node of this name and id is one of ours."""
+        self._preferred[node] = node_id
+        end = self._accepted.get(node)
+        if end is not None and self._is_ours(end):
+            end.is_stranger = False
+
+    def _is_ours(self, end: End) -> bool:
+        return self._preferred.get(end.hello.name, 0) == end.hello.node_id != 0
+
+    def refused(self, node: str, reason: str) -> None:
+        """A message of a node was refused. One that is guarded against may not send many."""
+        end = self._accepted.get(node)
+        if end is not None and self._guarded and not self._is_ours(end):
+            end.refused += 1
+            if end.refused == REFUSED_MAX:
+                self.refuse(node, f"messages that nobody takes: {reason}")
+
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
         for end in (self._dialled.get(node), self._accepted.get(node)):
@@ -241,10 +292,10 @@ class SimulatedLinks:
     def flush(self, node: str) -> None:
         """Nothing waits here: what is sent is on its way at once."""
 
-    def unsent_bytes(self, node: str) -> int:
+    def unsent_bytes(self, node: str, *, bulk: bool = False) -> int:
         """How many bytes for ``node`` wait: for their turn on a clogged link, or for a cut to heal."""
         end = self._used.get(node)
-        return 0 if end is None else self.network.waiting_bytes(end)
+        return 0 if end is None else self.network.waiting_bytes(end, bulk=bulk)
 
     def traffic(self, node: str) -> Traffic:
         """What has gone over the link that leads to ``node``."""
@@ -295,7 +346,7 @@ class SimulatedLinks:
         frame, refused = encode_envelopes([envelope(target, message, sender.serial)])
         if refused:
             raise CodecError(refused[0][1])
-        self.network.send(end, frame)
+        self.network.send(end, frame, type(message) in BULK_MESSAGES)
 
     def opened(self, end: End) -> None:
         """A connection is up on this side. Of two from one node the newer is used."""
@@ -314,6 +365,7 @@ class SimulatedLinks:
             reason = "replaced by a newer connection with a node of this name"
             self._refuse(older, reason)
         end.up = True
+        end.is_stranger = self._guarded and end.dial is None and not self._is_ours(end)
         table[hello.name] = end
         if self._used.setdefault(hello.name, end).hello.incarnation != hello.incarnation:
             self._used[hello.name] = end  # the other one leads to an earlier life, or to a namesake

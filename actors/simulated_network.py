@@ -86,12 +86,14 @@ class _Clog:
     Attributes:
         bytes_per_s: how much.
         waiting_bytes: a connection on which more than this waits is given up by its sender.
-        free_s: when all that was sent is through.
+        free_s: when all that was sent is through, bulk messages apart.
+        bulk_free_s: when these are, too; nothing else waits for them.
     """
 
     bytes_per_s: float
     waiting_bytes: float
     free_s: float = 0.0
+    bulk_free_s: float = 0.0
 
 
 class SimulatedNetwork:
@@ -274,20 +276,21 @@ class SimulatedNetwork:
 
     # Messages.
 
-    def send(self, end: End, frame: bytes) -> None:
-        """Carry a frame with one message from this end to the other."""
+    def send(self, end: End, frame: bytes, bulk: bool) -> None:
+        """Carry a frame with one message, of either kind, from this end to the other."""
         target = end.peer
         end.sent_bytes += len(frame)
         faults, chance, plan = self.faults, self.random.random, self.loop.plan
         when_s = end.node.processor.time() + faults.delay_s + chance() * faults.jitter_s
         if self._clogs:
-            passed_s = self._pass_clog(end, len(frame))
+            passed_s = self._pass_clog(end, len(frame), bulk=bulk)
             if passed_s is None:
                 self.lost += 1
-                self._reset(end)
+                if not bulk:
+                    self._reset(end)
                 return
             when_s = max(when_s, passed_s)
-        when_s = max(when_s, target.last_arrival_s)
+        when_s = max(when_s, target.last_bulk_s if bulk else target.last_arrival_s)
         if faults.loss and chance() < faults.loss:
             self.lost += 1
             return
@@ -301,30 +304,36 @@ class SimulatedNetwork:
         if faults.reorder and chance() < faults.reorder:
             self.reordered += 1
             when_s += chance() * faults.late_s
+        elif bulk:
+            target.last_bulk_s = when_s
         else:
             target.last_arrival_s = when_s
         plan(when_s, target.arrive, frame)
 
-    def _pass_clog(self, end: End, size_bytes: int) -> float | None:
+    def _pass_clog(self, end: End, size_bytes: int, *, bulk: bool) -> float | None:
         """When so many bytes are through; None when too many wait already."""
         now_s = end.node.processor.time()
         clog = self._clogs.get((end.node.name, end.peer.node.name))
         if clog is None:
             return now_s
-        clog.free_s = max(clog.free_s, now_s) + size_bytes / clog.bytes_per_s
-        waiting_bytes = (clog.free_s - now_s) * clog.bytes_per_s
-        if waiting_bytes > max(clog.waiting_bytes, size_bytes):
-            clog.free_s = now_s
-            return None
-        return clog.free_s
+        before_s = max(clog.free_s, clog.bulk_free_s if bulk else 0.0, now_s)
+        free_s = before_s + size_bytes / clog.bytes_per_s
+        if (free_s - now_s) * clog.bytes_per_s > max(clog.waiting_bytes, size_bytes):
+            free_s = now_s
+        if bulk:
+            clog.bulk_free_s = free_s
+        else:
+            clog.free_s = free_s
+        return free_s if free_s > now_s else None
 
-    def waiting_bytes(self, end: End) -> int:
-        """How many bytes that this end has sent wait for a clog, or are held by a cut."""
+    def waiting_bytes(self, end: End, *, bulk: bool = False) -> int:
+        """How many bytes of one kind that this end has sent wait for a clog, or are held by a cut."""
         held_bytes = sum(len(item) for item in end.peer.held if type(item) is bytes)
         clog = self._clogs.get((end.node.name, end.peer.node.name))
         if clog is None:
             return held_bytes
-        clogged_s = max(0.0, clog.free_s - end.node.processor.time())
+        free_s = clog.bulk_free_s if bulk else clog.free_s
+        clogged_s = max(0.0, free_s - end.node.processor.time())
         return held_bytes + round(clogged_s * clog.bytes_per_s)
 
     def stops(self, end: End, item: bytes | Closing) -> bool:

@@ -226,6 +226,10 @@ class SimulatedNode(Node):
             )  # fmt: skip
             self.deliver(sender, PoisonMessage(message, str(error)), sender)
 
+    def refused(self, message: Any, sender: NodeAddress) -> None:
+        """An actor does not take a message from another node."""
+        self.links.refused(sender.node, f"{type(message).__name__} is not taken from it")
+
     def _end_of_turn(self) -> None:
         """Frames are on their way and syncs have begun since they were asked for."""
         self.turns += 1

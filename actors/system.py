@@ -312,6 +312,9 @@ class Node:
 
     # What a world provides.
 
+    def refused(self, message: Any, sender: NodeAddress) -> None:
+        """Account for a message that an actor does not take from the node of its sender."""
+
     def _transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         """Send a message to another node, or lose it."""
         raise NotImplementedError

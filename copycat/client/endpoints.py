@@ -2,7 +2,7 @@
 
 import os
 
-from copycat.actors.network_links import EndpointError, parse_endpoint
+from copycat.actors.endpoint import EndpointError, parse_endpoint
 from copycat.errors import InvalidArgument
 
 ENDPOINTS_VARIABLE = "COPYCAT_ENDPOINTS"

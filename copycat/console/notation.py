@@ -32,7 +32,7 @@ def parse_duration_range(text: str) -> tuple[float, float]:
 
 def checked_endpoint(text: str) -> str:
     """An endpoint, ``host:port`` or ``[::1]:port``, as it was written."""
-    from copycat.actors.network_links import EndpointError, parse_endpoint  # takes a while to load
+    from copycat.actors.endpoint import EndpointError, parse_endpoint  # takes a while to load
 
     try:
         parse_endpoint(text)

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from copycat.actors.endpoint import parse_endpoint
 from copycat.actors.network import free_ports
-from copycat.actors.network_links import parse_endpoint
 from copycat.client.status import Inquiry
 from copycat.console.health import health_of
 from copycat.errors import ConfigurationError, CopycatError

@@ -1,9 +1,11 @@
 """Serving: a process that is one server and nothing else."""
 
 import asyncio
+import contextlib
 import importlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from copycat.actors.disk import DirectoryInUseError
-from copycat.actors.network_links import parse_endpoint
+from copycat.actors.endpoint import parse_endpoint
+from copycat.console.log_writer import LogWriter
 from copycat.console.watchdog import watching
 from copycat.errors import ConfigurationError, CopycatError, MachineError
 from copycat.host import ServerHost
@@ -71,8 +74,12 @@ def serve(
     if not insecure:
         for endpoint in (listen, *options.peers.values()):
             _check_loopback(endpoint)
-    _log_to_stderr()
-    asyncio.run(_live(options, listen, directory, fail_entry))
+    _raise_limit_of_descriptors()
+    log_writer = _log_to_stderr()
+    try:
+        asyncio.run(_live(options, listen, directory, fail_entry))
+    finally:
+        log_writer.close()
 
 
 async def _live(
@@ -138,13 +145,23 @@ class LogFormatter(logging.Formatter):
         return super().formatException(ei)
 
 
-def _log_to_stderr() -> None:
-    """Say on stderr what happens to this server. Other libraries stay silent."""
-    handler = logging.StreamHandler(sys.stderr)
+def _log_to_stderr() -> LogWriter:
+    """Say on stderr what happens to this server, and what its loop complains of. Other libraries
+    stay silent."""
+    handler = LogWriter()
     handler.setFormatter(LogFormatter(LOG_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     ours = logging.getLogger("copycat")
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    logging.getLogger("asyncio").addHandler(handler)
+    return handler
+
+
+def _raise_limit_of_descriptors() -> None:
+    """Let this process have as many descriptors as it may: each connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # then it goes on with what it has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_loopback(endpoint: str) -> None:

@@ -88,7 +88,7 @@ class ReadIndexReply:
     index: int  # 0: not the leader (any more); ask again
 
 
-@message(58)
+@message(58, bulk=True)
 class Propose:
     """A connection hands the leader what is to be appended for a client."""
 

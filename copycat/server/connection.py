@@ -251,6 +251,7 @@ class Connection(ServerActor):
         """Tell the client that its session is open."""
         client = self._opening.pop(message.nonce, None)
         if client is not None:
+            self.environment.links.admit(self._node)
             self._clients[message.session] = client
             reply = OpenSessionReply(
                 message.nonce, message.session, message.timeout_ms, self.server.endpoints
@@ -262,6 +263,7 @@ class Connection(ServerActor):
         """Tell the client that its session goes on here."""
         client = self._attaching.pop(message.session, None) or self._clients.get(message.session)
         if client is not None:
+            self.environment.links.admit(self._node)
             self._clients[message.session] = client
             self.send(client, AttachReply(message.session, self.server.endpoints))
             self._tell_leader(client)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from copycat.server.peers import Peer
     from copycat.server.server import Server
 
+MISSING_FIRST_S = 1.0  # when a first start says for whom it waits
+MISSING_LAST_S = 60.0  # how rarely it says it again
+
 ANOTHER_IDENTITY = "another server is known by this name"
 """How a refusal begins that a server must not survive."""
 
@@ -41,6 +44,9 @@ class Membership:
         self._dialled = False
         self._founding = False  # the configuration is being written for the first time
         self._taking_part = False
+        self._missing: dict[str, str] = {}  # by endpoint, why a peer cannot be reached
+        self._tell_missing_s = server.now_s() + MISSING_FIRST_S
+        self._tell_again_s = MISSING_FIRST_S
         self._stranger = ("", "")  # whose message was dropped last, and which
         options = server.options
         refuse_amnesia(
@@ -108,7 +114,7 @@ class Membership:
             )
         for name, server_id in self.configuration.servers:
             if name in self._server.peers:
-                self._server.peers[name].server_id = server_id
+                self._know(self._server.peers[name], server_id)
 
     def disk_done(self) -> None:
         """Go on when something has become durable. The identity comes last: whoever has one has
@@ -202,7 +208,7 @@ class Membership:
             return False
         peer.cluster_id = link.cluster_id
         if peer.server_id == 0:
-            peer.server_id = link.node_id
+            self._know(peer, link.node_id)
             self._found_if_complete()
         return True
 
@@ -224,6 +230,11 @@ class Membership:
         self._server.note("warning", f"refused {peer.name}: {text}")
         self._server.environment.links.refuse(peer.name, text)
 
+    def _know(self, peer: "Peer", server_id: int) -> None:
+        """Take whoever has a peer's name and this id for it: what it says comes before others'."""
+        peer.server_id = server_id
+        self._server.environment.links.prefer(peer.name, server_id)
+
     def _known_ids(self) -> list[int]:
         peers = self._server.peers.values()
         return [self.identity.server_id, *(peer.server_id for peer in peers if peer.server_id)]
@@ -236,6 +247,22 @@ class Membership:
         text = f"{link.node} {NOT_A_MEMBER} {members}"
         self._server.note("warning", f"refused a server: {text}")
         self._server.environment.links.refuse(link.node, text)
+
+    def unreachable(self, link: NodeUnreachable) -> None:
+        """A peer was not reached. A first start needs them all: say now and then who is missing."""
+        self._missing[link.endpoint] = link.reason
+        now_s = self._server.now_s()
+        if self._taking_part or now_s < self._tell_missing_s:
+            return
+        self._tell_again_s = min(2 * self._tell_again_s, MISSING_LAST_S)
+        self._tell_missing_s = now_s + self._tell_again_s
+        missing = ", ".join(
+            f"{peer.name} at {peer.endpoint}: {self._missing.get(peer.endpoint, 'no answer yet')}"
+            for peer in self._server.peers.values()
+            if not peer.server_id
+        )
+        if missing:
+            self._server.note("warning", f"the first start waits for {missing}")
 
     def refused(self, link: NodeUnreachable) -> None:
         """A peer will not talk to this server, which must stop if it is a wiped one or has a name

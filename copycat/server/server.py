@@ -130,6 +130,7 @@ class Server(ServerActor):
         self.role_title = Inactive.title
         self.role = self.spawn(Inactive, self)
         self.environment.links.watch(self.address)
+        self.environment.links.guard()
         self._looking = False  # whether there is a look under way for idleness
         self.membership = Membership(self, disk)
 
@@ -410,6 +411,7 @@ class Server(ServerActor):
 
     def node_unreachable(self, message: NodeUnreachable, sender: NodeAddress) -> None:
         """A dialled peer did not answer, or refused this server."""
+        self.membership.unreachable(message)
         if message.refused:
             self.membership.refused(message)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from copycat.actors import Actor, Identity, NodeAddress, Plain, message
+from copycat.actors.endpoint import parse_endpoint
 from copycat.actors.environment import NodeConnected
 from copycat.actors.frame import FrameReader, decode_payload, encode_control
 from copycat.actors.hello import PROTOCOL_VERSION, Hello
 from copycat.actors.network import NetworkNode
-from copycat.actors.network_links import parse_endpoint
 
 T = TypeVar("T")
 PATIENCE_S = 20.0  # what takes longer will not come
@@ -186,5 +186,6 @@ def hello(name: str = "stranger", **changes: Any) -> bytes:
         "node_id": 0,
         "incarnation": 7,
         "offers": (),
+        "bulk": False,
     }
     return encode_control(Hello(**{**fields, **changes}))

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from thespian.actors import PoisonMessage
 
-from copycat.actors import Actor, Identity, NodeAddress, network_links
+from copycat.actors import Actor, Identity, NodeAddress, network_intake
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.frame import (
     FRAME_BYTES_MAX,
@@ -163,7 +163,6 @@ async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
     echo = a.spawn(Echo)
     seen = Seen(b)
     generator = random.Random(1)
-    unknown = frame(b"\x81\x85\x00\x01\x01\x19\xff\xff\x80")
     early, _ = encode_envelopes([envelope(echo, "x", 1)])
     offences = [
         generator.randbytes(2000),
@@ -175,7 +174,6 @@ async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
         hello() + hello(),
         hello() + (FRAME_BYTES_MAX + 1).to_bytes(4, "big"),
         hello() + frame(generator.randbytes(2000)),
-        hello() + unknown,
         hello() + frame(b"\x81" * 100_000),
         hello() + frame(b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF),
     ]
@@ -194,7 +192,7 @@ async def test_unfinished_frames_together_are_bounded(world: World) -> None:
     a, b, _ = await linked(world)
     echo = a.spawn(Echo)
     frames, _ = encode_envelopes([envelope(echo, bytes(1000), 1)])
-    with patch.object(network_links, "UNFINISHED_BYTES_MAX", 1_000_000):
+    with patch.object(network_intake, "HELD_BYTES_MAX", 1_000_000):
         small = await Stranger.to(a)
         small.writer.write(hello("small") + frames[:-1])
         length = FRAME_BYTES_MAX.to_bytes(4, "big")

@@ -1,16 +1,19 @@
 """Dialling, refusing, limits, and what ends a node of the real world."""
 
 import asyncio
+import contextlib
+import resource
 import socket
 from collections.abc import Callable
 
 import pytest
 
 from copycat.actors import Actor, NodeAddress
+from copycat.actors.endpoint import EndpointError, parse_endpoint
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.network import ListenError, NoDirectoryError
-from copycat.actors.network_links import EndpointError, parse_endpoint
 from network_world import (
+    PATIENCE_S,
     Echo,
     Note,
     Seen,
@@ -108,11 +111,12 @@ def test_a_silent_stranger_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_is_room_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is closed at once; when one has gone there is room again."""
-    monkeypatch.setattr("copycat.actors.network_links.ACCEPTED_LINKS_MAX", 2)
+    """One more is told so; one of ours finds room; when one has gone there is room again."""
+    monkeypatch.setattr("copycat.actors.network_links.room_for_links", lambda: (2, 2))
 
     async def body(world: World) -> None:
         a = await world.node("a")
+        a.links.prefer("ours", 5)
         on_a = Seen(a, watching=True)
         admitted = []
         for name in ("x", "y"):
@@ -120,9 +124,17 @@ def test_there_is_room_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) 
             stranger.writer.write(hello(name))
             await on_a.next_of(NodeConnected)
             admitted.append(stranger)
-        await (await Stranger.to(a)).closed()
-        admitted[0].writer.close()
-        await on_a.next_of(NodeDisconnected)
+        third = await Stranger.to(a)
+        third.writer.write(hello("third"))
+        await third.control()
+        assert "too many connections" in (await third.control()).reason
+        await third.closed()
+        ours = await Stranger.to(a)
+        ours.writer.write(hello("ours", node_id=5))
+        assert (await on_a.next_of(NodeConnected)).node == "ours"
+        for leaving in (admitted[0], ours):
+            leaving.writer.close()
+            await on_a.next_of(NodeDisconnected)
         again = await Stranger.to(a)
         again.writer.write(hello("z"))
         assert (await on_a.next_of(NodeConnected)).node == "z"
@@ -132,9 +144,66 @@ def test_there_is_room_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) 
     world_test(body)()
 
 
+def test_who_says_nothing_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who have not introduced themselves, the oldest goes when another one comes."""
+    monkeypatch.setattr("copycat.actors.network_links.room_for_links", lambda: (2, 3))
+
+    async def body(world: World) -> None:
+        a = await world.node("a")
+        on_a = Seen(a, watching=True)
+        silent = [await Stranger.to(a) for _ in range(10)]
+        speaking = await Stranger.to(a)
+        speaking.writer.write(hello("z"))
+        assert (await on_a.next_of(NodeConnected)).node == "z"
+        for each in silent[:7]:
+            await each.closed()
+        assert not silent[9].reader.at_eof()
+        for each in (*silent, speaking):
+            each.writer.close()
+
+    world_test(body)()
+
+
+def test_a_node_out_of_descriptors_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be accepted waits until there are descriptors again; the log has a line each
+    time, and no traceback."""
+
+    async def body(world: World) -> None:
+        a, b, _ = await linked(world)
+        seen = Seen(b)
+        echo = a.spawn(Echo)
+        assert a.listening is not None
+        host, port = parse_endpoint(a.listening)
+        waiting = socket.socket()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (waiting.fileno() + 1, before[1]))
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect((host, port))
+            for number in range(20):
+                await asyncio.sleep(0.01)
+                seen.say(echo, Note(number, None))
+                assert await seen.next() == Note(number, None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        with waiting:
+            waiting.setblocking(True)
+            waiting.settimeout(PATIENCE_S)
+            assert await asyncio.to_thread(waiting.recv, 1)
+
+    world_test(body)()
+    lines = [record for record in caplog.records if "accepted" in record.getMessage()]
+    assert 1 <= len(lines) < 20
+    assert all(record.exc_info is None for record in caplog.records)
+
+
 def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 50 ms doubling to 2 s, with jitter; a link that was up begins again, a refused one
+    """From 50 ms doubling to 400 ms, with jitter; a link that was up begins again, a refused one
     does not."""
+    monkeypatch.setattr("copycat.actors.network_dial.OVERLAP_S", 100.0)
     delays_s: list[float] = []
 
     async def body(world: World) -> None:
@@ -145,6 +214,8 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
         call_later = b.call_later
 
         def hasten(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+            if delay_s > 0.6:
+                return call_later(delay_s, callback)
             delays_s.append(delay_s)
             return call_later(0, callback)
 
@@ -153,14 +224,14 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
         b.links.dial(endpoint)
         for _ in range(8):
             assert type(await watcher.next()) is NodeUnreachable
-        for delay_s, middle_s in zip(delays_s, [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2], strict=False):
+        for delay_s, middle_s in zip(delays_s, [0.05, 0.1, 0.2, 0.4, 0.4, 0.4], strict=False):
             assert 0.75 * middle_s <= delay_s <= 1.25 * middle_s
         a = await world.node("a", listen=endpoint)
         await watcher.next_of(NodeConnected)
         delays_s.clear()
         a.links.refuse("b", "go away")
         await watcher.next_of(NodeConnected)
-        assert delays_s[0] > 1
+        assert delays_s[0] > 0.25
         delays_s.clear()
         a.stop()
         await watcher.next_of(NodeUnreachable)

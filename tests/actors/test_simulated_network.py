@@ -16,6 +16,7 @@ from copycat.actors.environment import (
     NodeConnected,
     NodeUnreachable,
 )
+from copycat.actors.message import message
 from copycat.actors.simulation import Simulation
 from simulated_pair import ENDPOINT, WITNESS, Note, Pair, Witness, kinds
 
@@ -217,3 +218,54 @@ def test_a_second_link_overtakes_nothing(pair: Pair) -> None:
     pair.send("n2", 1, 2)
     pair.wait()
     assert pair.numbers("n1") == [0, 1, 2]
+
+
+def test_a_stranger_who_is_a_nuisance_loses_the_link(pair: Pair) -> None:
+    """Where nodes have to be admitted: by a large frame, or by a few messages that nobody takes."""
+
+    class Choosy(Actor):
+        def admits(self, message: Any, sender: NodeAddress) -> bool:
+            return False
+
+    pair.nodes["n2"].links.guard()
+    pair.nodes["n2"].spawn(Choosy, serial=9)
+    pair.network.reset("n1", "n2")
+    pair.wait()
+    pair.forget()
+    to_n2 = NodeAddress.well_known("n2", WITNESS)
+    pair.nodes["n1"].tell(to_n2, Note(1, bytes(300_000)))
+    pair.wait()
+    assert kinds(pair.news("n1")) == ["NodeDisconnected", "NodeUnreachable", "NodeConnected"]
+    pair.nodes["n2"].links.admit("n1")
+    pair.nodes["n1"].tell(to_n2, Note(2, bytes(300_000)))
+    pair.wait()
+    assert pair.numbers("n2") == [2]
+    pair.forget()
+    for number in range(8):
+        assert pair.news("n1") == []
+        pair.nodes["n1"].tell(NodeAddress.well_known("n2", 9), Note(number, None))
+        pair.wait()
+    assert kinds(pair.news("n1")) == ["NodeDisconnected", "NodeUnreachable", "NodeConnected"]
+
+
+def test_nothing_waits_behind_bulk_messages(pair: Pair) -> None:
+    """On a clogged link they have an order of their own, and others pass them."""
+
+    @message(61030, bulk=True)
+    class Load:
+        number: int
+        content: bytes
+
+    pair.network.clog("n1", "n2", bytes_per_s=1_000_000, waiting_bytes=10_000_000)
+    to_n2 = NodeAddress.well_known("n2", WITNESS)
+    for number in (1, 2):
+        pair.nodes["n1"].tell(to_n2, Load(number, bytes(1_000_000)))
+    links = pair.nodes["n1"].links
+    assert links.unsent_bytes("n2", bulk=True) > 1_900_000
+    assert links.unsent_bytes("n2") == 0
+    pair.send("n1", 3)
+    pair.wait(0.1)
+    assert pair.numbers("n2") == [3]
+    pair.wait(2)
+    loads = [one.number for one in pair.news("n2") if type(one) is Load]
+    assert loads == [1, 2]

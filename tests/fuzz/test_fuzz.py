@@ -75,7 +75,7 @@ def without_the_crc(file: SmallFile) -> bytes | None:
 
 def without_a_limit(reader: FrameReader, data: bytes) -> list[bytes]:
     """A planted ``FrameReader.feed``: a stranger may announce a frame of any length."""
-    reader._limit = 2**32
+    reader._first_max = reader.frame_bytes_max = 2**32
     return feed(reader, data)
 
 

@@ -1,0 +1,106 @@
+"""Dialling in the real world: the standing wish of a node to be connected to one endpoint.
+
+An attempt that nobody answers is not waited for: the next one begins beside it. So a node is back
+soon after a cut has healed, however long the system would wait before it asks again.
+"""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from copycat.actors.endpoint import parse_endpoint
+from copycat.actors.network_link import Link
+
+if TYPE_CHECKING:
+    from copycat.actors.network_links import NetworkLinks
+
+CONNECT_TIMEOUT_S = 2.0  # of one attempt
+OVERLAP_S = 0.5  # after an attempt has begun and is not answered, the next one begins
+RETRY_FIRST_S = 0.05
+RETRY_LAST_S = 0.4
+
+
+class Dial:
+    """The standing wish to be connected to one endpoint.
+
+    Attributes:
+        link: the link that is up, if one is.
+    """
+
+    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
+        parse_endpoint(endpoint)
+        self.link: Link | None = None
+        self._links = links
+        self._endpoint = endpoint
+        self._attempts: dict[Link, asyncio.Task[None]] = {}
+        self._delay_s = RETRY_FIRST_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        link = Link(self._links, self._endpoint)
+        link.dial = self
+        self._attempts[link] = self._links.node.loop.create_task(connect(link, self._links))
+        self._plan(OVERLAP_S)
+
+    def _plan(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        jitter = self._links.node.environment.random.uniform(0.75, 1.25)
+        self._timer = self._links.node.call_later(delay_s * jitter, self._begin)
+
+    def came_up(self, link: Link) -> None:
+        """An attempt has succeeded; the others are given up."""
+        self._attempts.pop(link, None)
+        self._give_up("another attempt was faster")
+        self.link = link
+
+    def ended(self, link: Link, *, was_up: bool) -> None:
+        """A link has ended: make the next one after a while, unless a later one is on its way."""
+        is_latest = link is self.link or (bool(self._attempts) and link is [*self._attempts][-1])
+        self._attempts.pop(link, None)
+        if link is self.link:
+            self.link = None
+        if was_up:
+            self._delay_s = RETRY_FIRST_S
+        if is_latest:
+            self._plan(self._delay_s)
+            self._delay_s = min(self._delay_s * 2, RETRY_LAST_S)
+
+    def hang_up(self, reason: str) -> None:
+        """Stop trying, and end the link if there is one."""
+        self._give_up(reason)
+        if self.link is not None:
+            self.link.hung_up = True
+            self.link.end(reason)
+
+    def _give_up(self, reason: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        attempts, self._attempts = self._attempts, {}
+        for link, task in attempts.items():
+            link.hung_up = True
+            link.end(reason)
+            task.cancel()
+
+
+async def connect(link: Link, links: "NetworkLinks") -> None:
+    """Connect a link to its endpoint, or end it with the reason."""
+    host, port = parse_endpoint(link.endpoint)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await links.node.loop.create_connection(lambda: link, host, port)
+    except TimeoutError:
+        link.end(f"no answer within {CONNECT_TIMEOUT_S:g} s")
+    except (OSError, UnicodeError) as error:
+        link.end(reason_of(error))
+
+
+def reason_of(error: OSError | UnicodeError) -> str:
+    """An error of connecting or listening in a few words; UnicodeError: the host is no name."""
+    if isinstance(error, UnicodeError):
+        return "the host is not a valid name"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error.strerror or error).lower()
