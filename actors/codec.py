@@ -72,6 +72,8 @@ def encode(value: Any, *, depth_max: int = DEPTH_MAX) -> bytes:
     if type(value) is bytes and len(value) < len(_BYTES_HEADS):
         return _BYTES_HEADS[len(value)] + value  # by far the most frequent value
     kind = type(value)
+    if kind is int and -INTEGER_BOUND <= value < INTEGER_BOUND:
+        return dumps(value)
     is_flat = _FLAT.issuperset(map(type, value)) if kind is list else kind in _FLAT
     if not is_flat and not _is_plain((value,), depth_max):
         raise CodecError(_refusal(value, depth_max))

@@ -254,7 +254,8 @@ class Applier(ServerActor):
             if self._published or self._retained.is_too_much:
                 yield from self._publish(commands.base_index + commands.count - 1)
             self._answer(commands.session, reply)
-            yield
+            if kind is _BUNDLE:
+                yield
         if not parts:
             answer = None
             if kind is BatchKind.CLOSE_SESSION:

@@ -9,7 +9,6 @@ from copycat.actors.codec import (
     CodecError,
     decode_unchecked,
     encode,
-    encode_list,
     join_lists,
 )
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
@@ -24,10 +23,12 @@ Run = tuple[int, ResourceId, list[list[Any]]]  # place of the first, resource, o
 UNDECODABLE = ("Undecodable", "the operation cannot be decoded")
 UNKNOWN_RESOURCE = ("UnknownResource", "there is no such resource")
 _NO_FAILURES = encode([])
+_LIST_OF_ONE, _LIST_OF_TWO = encode([0])[:1], encode([0, 0])[:1]  # heads, before encoded values
 UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
 TOO_LARGE = ("AnswerTooLarge", "the answer has more bytes than can be sent")
 VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 """Of what the commands of a batch answer; texts of failures are not counted, as they are no state."""
+_ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
 QUERIES_AT_ONCE = 16
 """So few queries of one read are run before the time is looked at; a list of them has a short head."""
 FAILURE_BYTES = 64  # what a failure is counted with, whatever its text
@@ -50,19 +51,28 @@ class Router:
     ) -> tuple[bytes, int, tuple[ResourceId, ...]]:
         """Apply commands; returns the encoded results, how many bytes they are counted with, and
         the resources they were for."""
-
-        def step(start: int, run: list[list[Any]]) -> ApplyOperations:
-            index = commands.base_index + start
-            return ApplyOperations(index, log_time_us, commands.session, run, effects)
-
+        base_index, session = commands.base_index, commands.session
         runs = _runs(commands.operations, commands.count)
         if runs is None:
             results = _all_failed(commands.count, Branch.REJECTED, UNDECODABLE)
             return results, FAILURE_BYTES * commands.count, ()
-        for place in self._users_code.failed_among(commands.base_index, commands.count):
-            _fail(runs, place)
-        values, failures, touched = self.route(runs, Branch.REJECTED, step)
-        encoded = _encoded(values, failures, Branch.ANSWER_LOST)
+        if self._users_code.failed_entries:
+            for place in self._users_code.failed_among(base_index, commands.count):
+                _fail(runs, place)
+        only = self.resources.get(runs[0][1]) if len(runs) == 1 else None
+        if only is not None:  # by far the most frequent case
+            step = ApplyOperations(base_index, log_time_us, session, runs[0][2], effects)
+            values, failures = self._applier.step(only, step)
+            touched = [runs[0][1]]
+        else:
+            values, failures, touched = self.route(
+                runs,
+                Branch.REJECTED,
+                lambda start, run: ApplyOperations(
+                    base_index + start, log_time_us, session, run, effects
+                ),
+            )
+        encoded = _encoded(values, failures, _ANSWER_LOST)
         if len(encoded) > VALUES_BYTES_MAX:
             encoded = _shortened(values, failures)
         counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
@@ -80,8 +90,6 @@ class Router:
     ) -> tuple[list[Any], list[Failure], list[ResourceId]]:
         """Have each resource take its runs of operations, in order; ``lost`` is the branch of
         what has none."""
-        if len(runs) == 1 and (only := self.resources.get(runs[0][1])) is not None:
-            return *self._applier.step(only, step_for(0, runs[0][2])), [runs[0][1]]
         values: list[Any] = []
         failures: list[Failure] = []
         touched: list[ResourceId] = []
@@ -164,15 +172,12 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
         return None
     if type(operations) is not list or len(operations) != count:
         return None
+    if count == 1 and _is_operation(operations[0]):
+        return [(0, operations[0][0], operations)]
     runs: list[Run] = []
     start, current = 0, None
     for place, operation in enumerate(operations):
-        if (
-            type(operation) is not list
-            or len(operation) < 2
-            or type(operation[0]) is not int
-            or type(operation[1]) is not str
-        ):
+        if not _is_operation(operation):
             return None
         if operation[0] != current:
             if place > 0:
@@ -180,6 +185,16 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
             start, current = place, operation[0]
     runs.append((start, operations[start][0], operations[start:] if start else operations))
     return runs
+
+
+def _is_operation(operation: Any) -> bool:
+    """Whether this names a resource and a method."""
+    return (
+        type(operation) is list
+        and len(operation) >= 2
+        and type(operation[0]) is int
+        and type(operation[1]) is str
+    )
 
 
 def _fail(runs: list[Run], place: int) -> None:
@@ -195,13 +210,13 @@ def _all_failed(count: int, branch: Branch, failure: tuple[str, str]) -> bytes:
 
 
 def _results(values: bytes, failures: list[Failure]) -> bytes:
-    return encode_list(values, encode(failures) if failures else _NO_FAILURES)
+    return _LIST_OF_TWO + values + (encode(failures) if failures else _NO_FAILURES)
 
 
 def _encoded(values: list[Any], failures: list[Failure], lost: Branch) -> bytes:
     """The encoded values; one that cannot be becomes a failure, of the branch ``lost``."""
     try:
-        return encode_list(encode(values[0])) if len(values) == 1 else encode(values)
+        return _LIST_OF_ONE + encode(values[0]) if len(values) == 1 else encode(values)
     except CodecError:
         for offset, value in enumerate(values):
             try:

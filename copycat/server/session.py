@@ -103,7 +103,8 @@ class Session(ServerActor):
         )
         self._count_answer(ANSWER_BYTES + message.counted_bytes)
         while self._answers_bytes > ANSWERS_BYTES_MAX:  # of a client that does not acknowledge
-            self._forget_answer(next(iter(self._answers)))
+            *_, counted_bytes = self._answers.pop(next(iter(self._answers)))
+            self._count_answer(-ANSWER_BYTES - counted_bytes)
         for resource in message.resources:
             self.resources[resource] = None
 
@@ -115,9 +116,11 @@ class Session(ServerActor):
         answers = self._answers
         while answers:
             first = next(iter(answers))
-            if answers[first][0] > response_sequence:
+            last, _, _, counted_bytes = answers[first]
+            if last > response_sequence:
                 break
-            self._forget_answer(first)
+            del answers[first]
+            self._count_answer(-ANSWER_BYTES - counted_bytes)
         events = self._events
         while events and events[0].last_sequence <= event_sequence:
             self._forget_events(events.popleft())
@@ -125,10 +128,6 @@ class Session(ServerActor):
     def _count_answer(self, size_bytes: int) -> None:
         self._answers_bytes += size_bytes
         self._retained.size_bytes += size_bytes
-
-    def _forget_answer(self, first_sequence: int) -> None:
-        *_, counted_bytes = self._answers.pop(first_sequence)
-        self._count_answer(-ANSWER_BYTES - counted_bytes)
 
     def ending(self, message: Ending, sender: NodeAddress) -> list[ResourceId]:
         """Forget everything, and say who must be told."""

@@ -54,6 +54,7 @@ class BatchKind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in BatchKind}
+_BUNDLE = BatchKind.BUNDLE  # to look it up takes as long as much else
 
 
 @dataclass(slots=True)
@@ -249,7 +250,7 @@ class Batch:
             raise BatchCorruptError(f"{count} commands")
         if not 1 <= base_index < _INDEX_MAX:
             raise BatchCorruptError(f"base index {base_index}")
-        if kind is BatchKind.BUNDLE:
+        if kind is _BUNDLE:
             _check_parts(record, count)
         return cls(
             record,
