@@ -273,6 +273,17 @@ class SimulatedDisk:
         self.lose_syncs = False
         self._sync_errors.clear()
 
+    @property
+    def is_well(self) -> bool:
+        """Whether no fault is in force."""
+        return (
+            self.latency_factor == 1.0
+            and not self.lose_syncs
+            and not self._sync_errors
+            and self.capacity_bytes is self.write_error is self.read_error is None
+            and (self._loop is None or self._loop.time() >= self._stalled_until_s)
+        )
+
     def flip_bit(self, name: str, offset: int | None = None) -> int:
         """Turn one bit of a file over, for readers and for good; returns the offset of its byte.
 

@@ -191,6 +191,11 @@ class SimulatedNetwork:
                 if end.peer.node.name == b:
                     self._reset(end)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether no fault is in force: there is no cut or clog, and the network only takes its time."""
+        return not self._cuts and not self._clogs and self.faults == NetworkFaults.none()
+
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing passes from ``source`` to ``target``."""
         return (source, target) in self._cuts

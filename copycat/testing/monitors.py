@@ -17,6 +17,7 @@ from copycat.testing import rules
 from copycat.testing.applied import Applied
 from copycat.testing.ledger import Ledger, Place
 from copycat.testing.said import Said
+from copycat.testing.timeliness import Timeliness
 from copycat.testing.told import Told
 from copycat.testing.violation import Story, told_batch
 from copycat.types import Index, Term
@@ -82,6 +83,7 @@ class Monitors:
         applied: the monitors of what is applied.
         said: the monitors of what servers say.
         told: the monitors of what clients are told.
+        timeliness: the monitors of time.
         leaders: who led in each term: name and incarnation.
         checks: how many events have been looked at.
     """
@@ -93,6 +95,7 @@ class Monitors:
         self.applied = Applied(self.story, self.ledger)
         self.said = Said(self.story, self.ledger, cluster.majority)
         self.told = Told(self.story, self.applied, cluster.simulation.fail)
+        self.timeliness = Timeliness(cluster, self.story, self.applied, self.told)
         self.leaders: dict[Term, tuple[str, int]] = {}
         self.checks = 0
         self._cluster = cluster
@@ -122,6 +125,7 @@ class Monitors:
         self._check_recovered(watched, server)
         self.applied.started(name, node, server)
         self.said.started(name, node, server)
+        self.timeliness.started(name, node, server)
         self._look_at(watched, server)
 
     def wiped(self, name: str) -> None:
@@ -178,6 +182,7 @@ class Monitors:
                 self._look_at(watched, watched.server)
                 if watched.leads_in:
                     self._look_at_followers(watched)
+        self.timeliness.look()
         if self.checks % FULL_CHECK_EVENTS == 0:
             self.check_all()
 

@@ -68,6 +68,15 @@ EVENTS_IN_ORDER = (
     " (§6.3)"
 )
 DOUBT_IN_TIME = "Sessions: a client doubts its session before it can have expired (§6.3)"
+HANDLERS_SHORT = (
+    "Time: a handler keeps its server from all else for its budget and one element, and no longer"
+)
+LED = "Time: without faults there is soon a leader that serves, and it stays"
+SESSIONS_KEPT = "Time: without faults no session of a client that lives expires"
+TIMERS_ON_TIME = (
+    "Time: a timer fires after its delay, the time without a leader that serves, and a heartbeat"
+)
+EVENTS_SOON = "Time: without faults an event soon reaches a client that lives"
 LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
 HOLDERS_KEEP = "Locks: only its holder gives a lock away, or the end of the holder's session"
 TOKENS_GROW = "Locks: every grant has a larger token than all before"

@@ -17,7 +17,11 @@ from copycat.types import Index, SessionId
 
 
 class Told:
-    """What the clients of one world are told, compared with what the cluster has applied."""
+    """What the clients of one world are told, compared with what the cluster has applied.
+
+    Attributes:
+        clients: of the latest lives, by the names of their nodes.
+    """
 
     def __init__(
         self, story: Story, applied: Applied, fail: Callable[[BaseException], None]
@@ -26,8 +30,8 @@ class Told:
         self._applied = applied
         # A client outlives what its handlers raise, so that nobody would hear of it.
         self._fail = fail
-        self._clients: dict[str, ClientSession] = {}  # of the latest lives, by the names of nodes
-        applied.on_expiry = self.check_expiry
+        self.clients: dict[str, ClientSession] = {}
+        self._listening: dict[str, _Listening] = {}
 
     def watch(self, client: AsyncClient) -> None:
         """Watch a client that has just connected, and all sessions it will have."""
@@ -35,8 +39,12 @@ class Told:
         node = client._household.node
         session = node.actor_at(client._session.serial)
         assert type(session) is ClientSession, "a connected client has a session"
-        self._clients[node.name] = session
-        _Listening(self, node.name, session)
+        self.clients[node.name] = session
+        self._listening[node.name] = _Listening(self, node.name, session)
+
+    def heard(self) -> dict[str, int]:
+        """How many events each client has heard in the session that it has now."""
+        return {who: listening.heard for who, listening in self._listening.items()}
 
     def check_answer(
         self, who: str, session: SessionId, answered: int, first: int, results: bytes | None
@@ -78,7 +86,7 @@ class Told:
 
     def check_expiry(self, name: str, session: SessionId, index: Index) -> None:
         """A session expires: its client knows by its own clock that it may."""
-        for who, client in self._clients.items():
+        for who, client in self.clients.items():
             contact = client._contact
             if client.session == session and client._now_s() < contact.doubtful_at_s < inf:
                 raise self._story.violated(
@@ -126,6 +134,11 @@ class _Listening:
 
         commands.answered = watched_answered  # type: ignore[method-assign]
         inbox.deliver = watched_deliver  # type: ignore[method-assign]
+
+    @property
+    def heard(self) -> int:
+        """How many events it has heard in its session."""
+        return self._heard if self._session == self._client.session else 0
 
     def _begin_session(self) -> None:
         if self._session != self._client.session:

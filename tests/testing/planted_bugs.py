@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import bugs_of_rules as bugs
+import bugs_of_time
 from copycat.actors import actor
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.protocol.raft import (
@@ -437,5 +438,12 @@ BUGS = [
     PlantedBug("lost events", (PROGRESS,), ("network", "reset"), sends_events_once),
     PlantedBug("no doubt", (rules.DOUBT_IN_TIME,), ("lost client",), bugs.never_doubts),
     PlantedBug("any answer", (rules.ANSWERS_IN_ORDER,), NETWORK, bugs.takes_any_answer),
+    PlantedBug(
+        "endless budget", (rules.HANDLERS_SHORT,), ("crash",), bugs_of_time.never_has_enough
+    ),
+    PlantedBug("short reign", (rules.LED,), (), bugs_of_time.gives_up_after_a_while),
+    PlantedBug("slow log time", (rules.TIMERS_ON_TIME,), (), bugs_of_time.lets_log_time_crawl),
+    PlantedBug("deaf to life", (rules.SESSIONS_KEPT,), (), bugs_of_time.hears_no_keep_alives),
+    PlantedBug("no events", (rules.EVENTS_SOON,), (), bugs_of_time.sends_no_events),
     PlantedBug("hasty events", (rules.EVENTS_IN_ORDER,), NETWORK, bugs.hears_what_comes),
 ]

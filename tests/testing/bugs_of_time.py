@@ -1,0 +1,79 @@
+"""Bugs that break no rule but those of time: all comes right, and comes late."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from copycat.actors.budget import Budget
+from copycat.protocol.client import KeepAlive
+from copycat.server.applier import Applier
+from copycat.server.connection import Connection
+from copycat.server.log_time import LogClock
+from copycat.server.roles.leader import Leader
+from copycat.server.session import Session
+from copycat.server.steps import EventsAfter, Tick
+
+REIGN_S = 4.0
+
+
+def never_has_enough() -> AbstractContextManager[Any]:
+    """Loops ask their budget, and it never ends."""
+    return patch.object(Budget, "spent", property(lambda _: False))
+
+
+def gives_up_after_a_while() -> AbstractContextManager[Any]:
+    """A leader thinks that it has slept, though a majority hears it."""
+    tick = Leader.tick
+    began: dict[Leader, float] = {}
+
+    def tick_and_give_up(role: Leader, message: Tick, sender: Any) -> float:
+        if message.now_s - began.setdefault(role, message.now_s) > REIGN_S:
+            role.server.become_follower()
+            return message.now_s
+        return tick(role, message, sender)
+
+    return patch.object(Leader, "tick", tick_and_give_up)
+
+
+def lets_log_time_crawl() -> AbstractContextManager[Any]:
+    """A leader's log time runs at a tenth of the pace."""
+    now_us = LogClock.now_us
+
+    def crawl(clock: LogClock) -> int:
+        base_us = clock._base_us
+        return base_us + (now_us(clock) - base_us) // 10
+
+    return patch.object(LogClock, "now_us", crawl)
+
+
+def hears_no_keep_alives() -> AbstractContextManager[Any]:
+    """A connection takes them, and hands none on."""
+
+    def keep_alive(connection: Connection, message: KeepAlive, sender: Any) -> None:
+        pass
+
+    return patch.object(Connection, "keep_alive", keep_alive)
+
+
+def sends_no_events() -> AbstractContextManager[Any]:
+    """Events are queued, and stay there, whoever asks for them."""
+
+    def queue(one: Applier, index: int) -> None:
+        one._queue_events(index, one._log_time_us)
+
+    def drop(session: Session, message: EventsAfter, sender: Any) -> list[Any]:
+        return []
+
+    return together(
+        patch.object(Applier, "_publish", queue), patch.object(Session, "events_after", drop)
+    )
+
+
+@contextmanager
+def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    """All of these."""
+    with ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
