@@ -3,15 +3,19 @@ table says.
 
 Clusters of simulated worlds do a little of everything while each function of the table is timed,
 without what it calls that stands in the table as well. What depends on an amount is fitted by least
-squares. Frames are timed between two nodes of this process, over the loopback.
+squares. Frames are timed between two nodes of this process, over the loopback, and reads of files at a
+real one.
 """
 
 import asyncio
+import inspect
 import logging
+import os
 import random
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
@@ -40,13 +44,17 @@ from copycat.testing.costs import COSTS, Cost, exchange_handlers
 
 SIMULATED = (
     (SimulatedNetwork, "send"), (SimulatedDisk, "sync"), (SimulatedDisk, "replace"),
-    (SimulatedDisk, "allocate"), (SimulatedFile, "write"), (SimulatedNode, "_proved"),
+    (SimulatedDisk, "allocate"), (SimulatedFile, "write"), (SimulatedFile, "read"),
+    (SimulatedNode, "_proved"),
 )  # fmt: skip
 """The simulated world's own work is nobody's cost."""
 
 BY_SOCKETS = ("frame written", "frame read")
 ROUNDS = 2_000
-OFF_MAX = 2.0
+READS = 500
+LEAST_S = 1e-6
+READ_BYTES = 1 << 20
+OFF_MAX = 3.0
 """By which factor the table may be off before it is to be written anew."""
 
 SINGLES = 600
@@ -97,12 +105,14 @@ class Meter:
 
 
 def fitted(rows: Sequence[tuple[Sequence[float], float]]) -> tuple[float, float]:
-    """The two factors, not below zero, that explain times by units best."""
-    aa = sum(units[0] ** 2 for units, _ in rows)
-    ab = sum(units[0] * units[1] for units, _ in rows)
-    bb = sum(units[1] ** 2 for units, _ in rows)
-    at = sum(units[0] * took_s for units, took_s in rows)
-    bt = sum(units[1] * took_s for units, took_s in rows)
+    """The two factors, not below zero, that explain times by units best; what is
+    off by a part weighs the more the longer it takes."""
+    weighed = [(*units, took_s, 1 / max(took_s, LEAST_S)) for units, took_s in rows]
+    aa = sum(a * a * weight for a, _, _, weight in weighed)
+    ab = sum(a * b * weight for a, b, _, weight in weighed)
+    bb = sum(b * b * weight for _, b, _, weight in weighed)
+    at = sum(a * took_s * weight for a, _, took_s, weight in weighed)
+    bt = sum(b * took_s * weight for _, b, took_s, weight in weighed)
     determinant = aa * bb - ab * ab
     if determinant <= 1e-9 * aa * bb:
         return at / aa, 0.0
@@ -138,7 +148,29 @@ class Stopwatch:
                 inner_s[-1] += clock() - called_s  # the noting is nobody's
             return result
 
-        return timed
+        @wraps(function)
+        def timed_in_parts(*arguments: Any) -> Generator[Any, Any, Any]:
+            parts, took_s = function(*arguments), 0.0
+            while True:
+                inner_s.append(0.0)
+                began_s = clock()
+                try:
+                    part = next(parts)
+                except StopIteration as end:
+                    spent_s = clock() - began_s
+                    took_s += spent_s - inner_s.pop()
+                    if Processor.at_work is not None:
+                        meter.note(took_s, [0.0] * len(meter.names), end.value, arguments)
+                    if inner_s:
+                        inner_s[-1] += clock() - began_s
+                    return end.value
+                spent_s = clock() - began_s
+                took_s += spent_s - inner_s.pop()
+                if inner_s:
+                    inner_s[-1] += spent_s
+                yield part
+
+        return timed_in_parts if inspect.isgeneratorfunction(function) else timed
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -286,6 +318,20 @@ async def frame_us() -> float:
     return spent_s / ROUNDS * 1e6
 
 
+def file_read_us() -> tuple[float, float]:
+    """What a read of a file takes that the system has in memory, and each byte of it."""
+    took_s = []
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(READ_BYTES))
+        file.flush()
+        for size_bytes in (64, READ_BYTES):
+            began_s = time.thread_time()
+            for _ in range(READS):
+                os.pread(file.fileno(), size_bytes, 0)
+            took_s.append((time.thread_time() - began_s) / READS * 1e6)
+    return took_s[0], (took_s[1] - took_s[0]) / READ_BYTES
+
+
 def measured() -> dict[str, float]:
     """Microseconds a unit, by the name of the cost; what was not reached is not in it."""
     stopwatch = Stopwatch()
@@ -301,6 +347,7 @@ def measured() -> dict[str, float]:
     inside = ("message encoded", "message decoded")
     rest_us = asyncio.run(frame_us()) - sum(found[name] for name in inside)
     found.update(dict.fromkeys(BY_SOCKETS, max(0.0, rest_us) / 2))
+    found["file read"], found["bytes read"] = file_read_us()
     return found
 
 

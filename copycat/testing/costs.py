@@ -9,8 +9,9 @@ those of one machine at scale 1; worlds scale them by 0.3 to 30, so a few tens o
 and a factor does.
 """
 
+import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -105,12 +106,12 @@ COSTS: Mapping[str, Cost] = {
     # The log.
     "batch recovered": Cost(log, "recover", 4.5, lambda found, _: len(found.index)),
     "batch appended": Cost(Log, "append", 8.0),
-    "bytes appended": Cost(Log, "append", 0.0004, lambda _, __, batch: len(batch.record)),
+    "bytes appended": Cost(Log, "append", 0.0002, lambda _, __, batch: len(batch.record)),
     "batch decoded": Cost(Batch, "decode", 4.0),
-    "file read": Cost(Segment, "_read", 3.0),
-    "records asked for": Cost(Segment, "records", 5.0),
+    "file read": Cost(Segment, "_read", 1.0),
+    "records asked for": Cost(Segment, "records", 10.0),
     "record read": Cost(Segment, "records", 1.2, lambda records, *_: len(records)),
-    "bytes read": Cost(Segment, "_read", 0.0005, lambda content, *_: len(content)),
+    "bytes read": Cost(Segment, "_read", 0.0001, lambda content, *_: len(content)),
     "request made": Cost(Replicator, "_send", 12.5),
     # State.
     "batch begun": Cost(Applier, "_next_batch", 2.8),
@@ -135,8 +136,8 @@ COSTS: Mapping[str, Cost] = {
     "bytes answered": Cost(operations, "encode", 0.005, lambda encoded, _: len(encoded)),
     "key looked up": Cost(MapMachine, "get_many", 0.7, lambda found, *_: len(found), of_users=True),
     "key listed": Cost(MapMachine, "page", 0.5, lambda page, *_: len(page[2]), of_users=True),
-    "lock waiter left": Cost(LockMachine, "_leave", 1.2, of_users=True),
-    "resource made": Cost(Applier, "_make_resource", 220.0),
+    "lock waiter left": Cost(LockMachine, "_leave", 1.8, of_users=True),
+    "resource made": Cost(Applier, "_make_resource", 100.0),
     # Sessions and their events.
     "session opened": Cost(Applier, "_apply_open_session", 30.0),
     "session ended": Cost(Applier, "_forget_session", 10.0),
@@ -207,18 +208,31 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
     fixed_s = sum(each_s for units, each_s in after if units is None)
     counted = [(units, each_s) for units, each_s in after if units is not None]
 
+    def charge(result: Any, arguments: tuple[Any, ...]) -> None:
+        processor = Processor.at_work
+        if processor is not None:
+            cost_s = fixed_s
+            for units, each_s in counted:
+                cost_s += each_s * units(result, *arguments)
+            processor.charge(cost_s, of_users=of_users)
+
     @wraps(function)
     def charged(*arguments: Any) -> Any:
         processor = Processor.at_work
-        if processor is None:
-            return function(*arguments)
-        for units, each_s in before:
-            processor.charge(each_s if units is None else each_s * units(None, *arguments))
+        if processor is not None:
+            for units, each_s in before:
+                processor.charge(each_s if units is None else each_s * units(None, *arguments))
         result = function(*arguments)
-        cost_s = fixed_s
-        for units, each_s in counted:
-            cost_s += each_s * units(result, *arguments)
-        processor.charge(cost_s, of_users=of_users)
+        charge(result, arguments)
         return result
 
+    @wraps(function)
+    def charged_at_its_end(*arguments: Any) -> Generator[Any, Any, Any]:
+        result = yield from function(*arguments)
+        charge(result, arguments)
+        return result
+
+    if inspect.isgeneratorfunction(function):  # it goes on in several turns
+        assert not before, "what is worked on in turns is charged when it is done"
+        return charged_at_its_end
     return charged
