@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from copycat.actors.budget import BUDGET_S
 from copycat.actors.handler_times import LIMITS_S
 from copycat.client.session import ClientSession
-from copycat.server.roles.leader import Leader
+from copycat.server.roles.leader import TICK_AFTER_US, Leader
 from copycat.server.steps import FireTimer
 from copycat.testing import rules
 from copycat.testing.applied import Applied
@@ -68,6 +68,8 @@ class Timeliness:
         self._lives: tuple[int, ...] = ()
         self._serving: tuple[str, int] | None = None  # who has served since calm, in which term
         self._served_s = 0.0  # how long there was calm and a leader that served, altogether
+        self._forgotten_s = 0.0  # of that, how much leaders may not have heard of
+        self._hearers: tuple[int, ...] = ()  # the lives of servers when a leader served last
         self._timers: dict[tuple[int, int], tuple[float, float]] = {}  # begun, delay
         self._fired: set[tuple[int, int]] = set()
         self._waiting: dict[str, tuple[SessionId, int, float]] = {}  # by client: events, since when
@@ -112,7 +114,8 @@ class Timeliness:
         def watched_add(due_us: int, index: Index, timer: int, resource: int) -> None:
             delay_s = (due_us - applier._log_time_us) / 1_000_000
             if (resource, timer) not in self._fired:
-                self._timers.setdefault((resource, timer), (self._served_s, delay_s))
+                began_s = self._served_s - self._forgotten_s
+                self._timers.setdefault((resource, timer), (began_s, delay_s))
             add_timer(due_us, index, timer, resource)
 
         def watched_step(child: object, message: object, *sender: object) -> object:
@@ -131,7 +134,7 @@ class Timeliness:
         if planned is None:
             return
         began_s, delay_s = planned
-        late_s = self._served_s - began_s - delay_s
+        late_s = self._served_s - self._forgotten_s - began_s - delay_s
         self._near(rules.TIMERS_ON_TIME, late_s / TIMERS_WITHIN_S)
         if late_s > TIMERS_WITHIN_S:
             self._fail(
@@ -161,8 +164,13 @@ class Timeliness:
             self._waiting.clear()
             return
         calm_s = now_s - self.calm_since_s
-        if self._look_at_leader(calm_s):
+        serving = self._look_at_leader(calm_s)
+        if serving is not None:
             self._served_s += passed_s
+            if self._hearers and serving not in self._hearers:
+                # It knows only what is in the log.
+                self._forgotten_s += TICK_AFTER_US / 1_000_000
+            self._hearers = lives
         self._look_at_events(now_s)
 
     def _running_lives(self) -> tuple[int, ...]:
@@ -189,8 +197,8 @@ class Timeliness:
             and cluster.simulation.network.is_well
         )
 
-    def _look_at_leader(self, calm_s: float) -> bool:
-        """Whether there is a leader that serves."""
+    def _look_at_leader(self, calm_s: float) -> int | None:
+        """The life of the leader that serves; None if there is none."""
         name = self._cluster.leader()
         role = None
         if name is not None:
@@ -215,7 +223,7 @@ class Timeliness:
                 f" {'nobody serves' if serving is None else f'{name} leads in term {serving[1]}'}",
                 who,
             )
-        return serves
+        return self._cluster.node(name).incarnation if serves and name else None
 
     # Clients.
 
