@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from copycat.actors.simulated_node import SimulatedNode
 
 RETRY_FIRST_S = 0.05
-RETRY_LAST_S = 2.0
+RETRY_LAST_S = 0.4
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
 DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4

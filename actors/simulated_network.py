@@ -30,7 +30,8 @@ Delivery = tuple[int, float, str, str, bytes]
 """A frame that arrived: the event, its time, from whom, to whom, and its bytes."""
 
 DELIVERIES_KEPT = 2_000
-CONNECT_TIMEOUT_S = 5.0  # until an attempt to dial through a cut is given up
+CONNECT_TIMEOUT_S = 0.5  # until an attempt to dial through a cut is followed by another one
+SILENCE_LIMIT_S = 4.0  # of a node that stands still, until the others end their connections
 SILENCE_MIN_S = 1.0  # when a silent crash is noticed at the earliest, if nothing is sent
 SILENCE_MAX_S = 30.0  # and at the latest
 CUT_MAX_S = 30.0  # how long a connection outlives a cut that has stopped something on it
@@ -232,6 +233,12 @@ class SimulatedNetwork:
                 self.close(end.peer, Closing("connection closed"))
             else:
                 self.loop.plan(self._soon(), end.peer.arrive, Closing(_RESET))
+
+    def fall_silent(self, node: "SimulatedNode") -> None:
+        """A node has stood still for long: the others take it for gone, and it will learn of that."""
+        for end in node.links.ends():
+            end.peer.fall(Closing("nothing was heard of the other node"))
+            self.close(end, Closing(_RESET))
 
     # Connections.
 

@@ -17,6 +17,7 @@ from copycat.actors.message import from_wire, is_message, number_of, to_wire
 from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_links import SimulatedLinks
 from copycat.actors.simulated_loop import SimulatedLoop, SimulationStalled, Turn
+from copycat.actors.simulated_network import SILENCE_LIMIT_S
 from copycat.actors.simulated_processor import Processor
 from copycat.actors.steady_clock import SteadyClock
 from copycat.actors.system import Node
@@ -140,6 +141,7 @@ class SimulatedNode(Node):
         self._next_turn = Turn(self._turn)
         self._when_resumed: list[Callable[[], None]] = []
         self._resume_s = 0.0
+        self._silent_s = 0.0  # when the others will have noticed the pause
         self._event = -1  # the event that the count below belongs to
         self._local_messages = 0
         disk.attach(loop, self._disk_done, self.processor.time)
@@ -149,9 +151,16 @@ class SimulatedNode(Node):
     def pause(self, duration_s: float) -> None:
         """Do nothing for a while, as a process that was stopped or swapped out. Messages and
         timers wait; the clock goes on."""
+        if not self.paused:
+            self._silent_s = self.loop.time() + SILENCE_LIMIT_S
+            self.loop.plan(self._silent_s, SimulatedNode._fall_silent, self)
         self.paused = True
         self._resume_s = max(self._resume_s, self.loop.time() + duration_s)
         self.loop.plan(self._resume_s, SimulatedNode._resume, self)
+
+    def _fall_silent(self) -> None:
+        if self.paused and not self.stopped and self.loop.time() >= self._silent_s:
+            self._simulation.network.fall_silent(self)
 
     def when_resumed(self, callback: Callable[[], None]) -> None:
         """Call back when the pause is over, by its time or by the end of this node."""

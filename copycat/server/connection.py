@@ -322,7 +322,7 @@ class Connection(ServerActor):
             return ""
         unsent_bytes = None
         if leader != server.address:
-            unsent_bytes = self.environment.links.unsent_bytes(leader.node)
+            unsent_bytes = self.environment.links.unsent_bytes(leader.node, bulk=True)
         return server.under_way.take(
             session, self._node, first_sequence, size_bytes, server.now_s(), unsent_bytes
         )

@@ -12,6 +12,9 @@ from copycat.actors import Actor, NodeAddress
 from copycat.actors.endpoint import EndpointError, parse_endpoint
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.network import ListenError, NoDirectoryError
+from copycat.actors.network_dial import connect as network_dial_connect
+from copycat.actors.network_link import Link
+from copycat.actors.network_links import NetworkLinks
 from network_world import (
     PATIENCE_S,
     Echo,
@@ -236,6 +239,35 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
         a.stop()
         await watcher.next_of(NodeUnreachable)
         assert delays_s[0] < 0.07
+
+    world_test(body)()
+
+
+def test_an_attempt_that_nobody_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a cut, which may heal at once: the next one begins beside it, and the first that comes
+    through is the link; the others are given up without a word."""
+    monkeypatch.setattr("copycat.actors.network_dial.OVERLAP_S", 0.01)
+    unanswered: list[Link] = []
+
+    async def body(world: World) -> None:
+        a = await world.node("a")
+        b = await world.node("b")
+        watcher = Seen(b, watching=True)
+
+        async def connect_fourth(link: Link, links: NetworkLinks) -> None:
+            if len(unanswered) < 3:
+                unanswered.append(link)
+                await asyncio.sleep(PATIENCE_S)
+            await network_dial_connect(link, links)
+
+        monkeypatch.setattr("copycat.actors.network_dial.connect", connect_fourth)
+        assert a.listening is not None
+        b.links.dial(a.listening)
+        assert type(await watcher.next()) is NodeConnected
+        assert all(link.ended for link in unanswered)
+        assert watcher.nothing_more()
 
     world_test(body)()
 

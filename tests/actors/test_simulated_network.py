@@ -104,7 +104,7 @@ def test_without_a_link_messages_are_lost(pair: Pair) -> None:
 
 
 def test_a_dead_endpoint_is_tried_again_with_back_off() -> None:
-    """An endpoint where nobody listens is reported each time, rarer and rarer, up to 2.5 s."""
+    """An endpoint where nobody listens is reported each time, rarer and rarer, up to half a second."""
     pair = Pair()
     pair.nodes["n1"].links.dial("nobody:1")
     pair.wait(60)
@@ -112,7 +112,7 @@ def test_a_dead_endpoint_is_tried_again_with_back_off() -> None:
     gaps = [after_s - before_s for before_s, after_s in itertools.pairwise(tries)]
     assert gaps[0] < 0.1
     assert gaps[1] < 0.15
-    assert 1.4 < max(gaps[6:]) < 2.6
+    assert 0.4 < max(gaps[6:]) < 0.51
     assert pair.news("n1")[0] == NodeUnreachable("nobody:1", "connection refused", refused=False)
     pair.simulation.close()
 
@@ -269,3 +269,34 @@ def test_nothing_waits_behind_bulk_messages(pair: Pair) -> None:
     pair.wait(2)
     loads = [one.number for one in pair.news("n2") if type(one) is Load]
     assert loads == [1, 2]
+
+
+def test_a_node_that_stands_still_is_noticed(pair: Pair) -> None:
+    """Within seconds by the other one, and by itself when it goes on; a short pause by nobody."""
+    pair.forget()
+    pair.nodes["n2"].pause(3)
+    pair.wait(5)
+    assert pair.news("n1") == pair.news("n2") == []
+    pair.nodes["n2"].pause(10)
+    pair.wait(5)
+    assert kinds(pair.news("n1")) == ["NodeDisconnected"]
+    assert pair.news("n2") == []
+    pair.wait(6)
+    assert kinds(pair.news("n1")) == ["NodeDisconnected", "NodeConnected"]
+    assert kinds(pair.news("n2")) == ["NodeDisconnected", "NodeConnected"]
+
+
+def test_a_node_is_back_soon_after_a_cut(pair: Pair) -> None:
+    """Whatever back-off it was in: within a second of a cut of any length."""
+    for cut_s in (1.0, 7.3, 33.1, 100.7):
+        pair.network.cut("n1", "n2")
+        pair.send("n1", 1)
+        pair.send("n2", 1)
+        pair.wait(cut_s)
+        pair.network.heal()
+        pair.wait(1.0)
+        pair.forget()
+        pair.send("n1", 7)
+        pair.send("n2", 7)
+        pair.wait(0.01)
+        assert pair.numbers("n1") == pair.numbers("n2") == [7]
