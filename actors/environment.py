@@ -166,8 +166,11 @@ class Links(Protocol):
     """Connections to other nodes, kept up by the runtime.
 
     Each side may have dialled the other, so there may be two links. Messages to a node travel over
-    the one that came up first, as long as it is up, and keep their order on it. With no link they
-    are dropped. Bulk messages (``message(number, bulk=True)``) to a node that was dialled take a
+    the one that came up first, as long as it is up, and keep their order on it; those to an actor of
+    one life of a node over a link that leads to that life, if there is one. With no link they are
+    dropped.
+
+    Bulk messages (``message(number, bulk=True)``) to a node that was dialled take a
     link of their own, which is made when the first is sent and which nobody is told of: no other
     message waits behind them, and when it breaks, only they are lost.
 

@@ -170,6 +170,8 @@ class NetworkLinks:
             CodecError: the message cannot travel.
         """
         link = self._used.get(target.node)
+        if link is not None and target.incarnation:
+            link = self._to_life(link, target)
         if link is None:
             self.lost += 1
         else:
@@ -177,11 +179,23 @@ class NetworkLinks:
                 link = self._bulk_link(target.node, link)
             link.send(target, message, sender)
 
+    def _to_life(self, used: Link, target: NodeAddress) -> Link:
+        """The link that leads to this life of a node, if there is one; else the one in use."""
+        for link in (used, self._dialled.get(target.node), self._accepted.get(target.node)):
+            hello = None if link is None else link.hello
+            if link is not None and hello is not None and hello.incarnation == target.incarnation:
+                return link
+        return used
+
     def _bulk_link(self, node: str, used: Link) -> Link:
         """The link for bulk messages to a node that this one has dialled, made if need be; the one
         in use for others."""
         link, main = self._bulk.get(node), self._dialled.get(node)
-        if link is None and main is not None:
+        if main is None or main.hello is None or used.hello is None:
+            return used
+        if main.hello.incarnation != used.hello.incarnation:
+            return used  # that one leads to another life of the node
+        if link is None:
             failed_s = self._bulk_failed_s.get(node, float("-inf"))
             if self.node.loop.time() - failed_s < BULK_RETRY_S:
                 return used

@@ -343,10 +343,19 @@ class SimulatedLinks:
         if end is None:
             self.lost += 1
             return
+        if target.incarnation:
+            end = self._to_life(end, target)
         frame, refused = encode_envelopes([envelope(target, message, sender.serial)])
         if refused:
             raise CodecError(refused[0][1])
         self.network.send(end, frame, type(message) in BULK_MESSAGES)
+
+    def _to_life(self, used: End, target: NodeAddress) -> End:
+        """The end that leads to this life of a node, if there is one; else the one in use."""
+        for end in (used, self._dialled.get(target.node), self._accepted.get(target.node)):
+            if end is not None and end.hello.incarnation == target.incarnation:
+                return end
+        return used
 
     def opened(self, end: End) -> None:
         """A connection is up on this side. Of two from one node the newer is used."""

@@ -204,8 +204,8 @@ class ConfigurationError(ServerError):
 
 
 class IdentityRefused(ServerError):
-    """The other servers know another server by this name: this one was wiped, is a second one, or
-    has lost what it had acknowledged.
+    """The other servers know another server by this name: this one was wiped, is an earlier copy of
+    itself, a second one beside the first, or has lost what it had acknowledged.
 
     It must not vote under the old name: it has forgotten what it voted and acknowledged.
     """

@@ -54,6 +54,7 @@ class Membership:
             self.configuration,
             server.ballot,
             server.log.floor,
+            server.introductions.lives,
             server.log.last_term,
         )
         if self.identity.server_id == 0:
@@ -66,6 +67,7 @@ class Membership:
                 f" told to be {options.name!r}: use its own directory, or its own name"
             )
         self._compare_names()
+        server.introductions.begin()
         server.ballot.start_sync(server.address)
         server.log.start_sync(server.address)
         self.configuration.start_sync(server.address)
@@ -89,12 +91,10 @@ class Membership:
         return None
 
     def is_server(self, sender: NodeAddress) -> bool:
-        """Whether an actor of another node belongs to a server of this cluster: one that is
-        linked to this one, and was found to be who it says."""
+        """Whether an actor of another node belongs to a server of this cluster: one that was found
+        to be who it says, in the life that this server has met last."""
         peer = self._server.peers.get(sender.node)
-        return peer is not None and any(
-            incarnation == sender.incarnation for _, incarnation in peer.links
-        )
+        return peer is not None and peer.incarnation == sender.incarnation != 0
 
     def note_stranger(self, node: str, message: str) -> None:
         """Note that a message was dropped which only a server may send; repetitions are not noted."""
@@ -124,10 +124,15 @@ class Membership:
         if (
             not self._dialled
             and server.log.floor.exists
+            and server.introductions.has_begun
             and server.ballot.durable == server.ballot.written
         ):
             identity.start_sync(server.address)
-        if identity.durable == identity.written and not self._dialled:
+        if (
+            not self._dialled
+            and identity.durable == identity.written
+            and server.introductions.has_begun
+        ):
             self._dialled = True
             self._introduce()
             for peer in self._server.peers.values():
@@ -275,8 +280,7 @@ class Membership:
             raise IdentityRefused(
                 f"{link.endpoint} refused {self._server.options.name}:"
                 f" {link.reason.removeprefix(BY_THE_OTHER_NODE)}."
-                " It must not take part without it: bring the data directory back as it was, or"
-                " treat this server as one that was wiped"
+                " It must not take part without it: replace it by a new server, as one that was wiped"
             )
         if self._taking_part:
             return

@@ -13,10 +13,14 @@ class Peer:
         endpoint: "host:port" as this server dials it.
         server_id: 0 until it has said it.
         cluster_id: of the cluster it takes part in, as it last said; 0 for none.
-        address: the well-known address of its Server.
+        address: of its Server; when its life was met, of that life alone.
         offers: the types of resources it knows, as it last said; None while it has not.
         links: the links to it that are up, by the endpoint dialled ("" when it dialled) and its
             incarnation; each side makes one.
+        incarnation: of the node in its life that this server knows and has met; 0 for none.
+        welcomed_by: which incarnation knows the present life of this server; 0 for none.
+        connected: whether there is a link to the life that was met, and each knows the other, so that
+            something can be sent to it.
     """
 
     def __init__(self, name: str, endpoint: str) -> None:
@@ -27,11 +31,19 @@ class Peer:
         self.address = NodeAddress.well_known(name, SERVER)
         self.offers: tuple[str, ...] | None = None
         self.links: dict[tuple[str, int], None] = {}
+        self.incarnation = 0
+        self.welcomed_by = 0
+        self.connected = False
 
-    @property
-    def connected(self) -> bool:
-        """Whether something can be sent to it at all."""
-        return bool(self.links)
+    def has_link(self, incarnation: int) -> bool:
+        """Whether there is a link to this incarnation of its node."""
+        return any(linked == incarnation for _, linked in self.links)
+
+    def look_at_links(self) -> None:
+        """See whether it is connected, after anything has changed that ``connected`` rests on."""
+        self.connected = self.welcomed_by == self.incarnation != 0 and self.has_link(
+            self.incarnation
+        )
 
 
 class Following:

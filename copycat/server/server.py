@@ -8,7 +8,7 @@ At a first start it draws an id, exchanges ids with every server in its options,
 servers they are, and only then takes part. Later the options are only compared.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from thespian.actors import WakeupMessage
 
@@ -19,6 +19,7 @@ from copycat.protocol.raft import AppendEntries, PreVote, Propose, ReadIndex, Re
 from copycat.protocol.status import AskStatus
 from copycat.server.applier import Applier
 from copycat.server.connection import Connection
+from copycat.server.introductions import Introduction, Introductions
 from copycat.server.log_time import HeardLogTime
 from copycat.server.membership import Membership
 from copycat.server.notes import Notes
@@ -67,6 +68,9 @@ CLOCK_NOTED_S = 0.001  # a monotonic clock that was set back by so much is noted
 LOOK_AFTER_S = 0.4
 """So often it is looked whether the server is idle; what it wrote last is then promised within a
 second of its writing: at the second look, by one small sync or two."""
+
+
+INTRODUCTIONS = frozenset(get_args(Introduction))
 
 
 class Look(NamedTuple):
@@ -132,6 +136,7 @@ class Server(ServerActor):
         self.environment.links.watch(self.address)
         self.environment.links.guard()
         self._looking = False  # whether there is a look under way for idleness
+        self.introductions = Introductions(self, disk)
         self.membership = Membership(self, disk)
 
     # What the roles are lent.
@@ -311,13 +316,14 @@ class Server(ServerActor):
 
     def disk_done(self, message: DiskDone, sender: NodeAddress) -> None:
         """The disk has finished something; an error of it stops the server."""
-        for owner in (self.log, self.ballot, *self.membership.files):
+        for owner in (self.log, self.ballot, self.introductions.lives, *self.membership.files):
             if owner.owns(message.token):
                 owner.handle(message)
                 if owner is self.ballot:
                     self._look_later()
                 break
         self.membership.disk_done()
+        self.introductions.disk_done()
         self.outbox.release()
         if self._applies_after_sync:
             self._applies_after_sync = False
@@ -338,6 +344,8 @@ class Server(ServerActor):
         elif type(message.payload) is Look:
             self._looking = False
             self._look(message.payload)
+        elif callable(message.payload):
+            message.payload()
 
     def _look_later(self) -> None:
         """See in a while whether the server is idle, and what it has can be promised."""
@@ -385,7 +393,17 @@ class Server(ServerActor):
             self.users_code.see_offers(
                 each.offers for each in self.peers.values() if each.offers is not None
             )
-            self.step(self.role, PeerLinked(peer.name))
+            self.introductions.linked(peer, message.incarnation)
+
+    def introduction(self, message: Introduction, sender: NodeAddress) -> None:
+        """A peer says which life it is in, or which life of this server it knows."""
+        self.introductions.handle(message, sender)
+
+    def admits(self, message: Any, sender: NodeAddress) -> bool:
+        """Who is linked may introduce itself; nothing else is taken before it has."""
+        if type(message) in INTRODUCTIONS:
+            return self.introductions.is_linked(sender)
+        return super().admits(message, sender)
 
     def node_disconnected(self, message: NodeDisconnected, sender: NodeAddress) -> None:
         """A link has gone."""
@@ -402,9 +420,14 @@ class Server(ServerActor):
         if link not in peer.links:
             return  # somebody else had come by this name, and was refused
         del peer.links[link]
+        self.introductions.unlinked(peer)
         if peer.connected:
             self.step(self.role, PeerLinked(peer.name))
-        if message.node == self.leader and self.role_title != Leader.title:
+        if (
+            message.node == self.leader
+            and message.incarnation == peer.incarnation
+            and self.role_title != Leader.title
+        ):
             self._leader_heard_s = float("-inf")
             self.under_way.clear()
             self.step(self.role, LeaderLost())

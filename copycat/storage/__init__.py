@@ -8,5 +8,6 @@ that is known to survive a crash. Whoever must not speak before a change is dura
 ``written`` and waits until ``durable`` has reached it. What was found on the disk at a start counts
 as one change: after the death of a process alone its last writes are visible but not yet durable.
 
-Tokens of disk operations: 1 the ballot, 2 the identity, 3 the configuration, 4 the floor, from 1,000 the log.
+Tokens of disk operations: 1 the ballot, 2 the identity, 3 the configuration, 4 the floor, 5
+the lives, from 1,000 the log.
 """

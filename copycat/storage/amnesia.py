@@ -9,6 +9,7 @@ from copycat.storage.ballot import Ballot
 from copycat.storage.errors import AmnesiaError
 from copycat.storage.floor import Floor
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+from copycat.storage.lives import Lives
 from copycat.storage.small_file import SmallFile
 from copycat.types import Term
 
@@ -18,12 +19,13 @@ def refuse_amnesia(
     configuration: ClusterConfiguration,
     ballot: Ballot,
     floor: Floor,
+    lives: Lives,
     last_term: Term,
 ) -> None:
     """Raise if what was loaded from one disk is not all that was there.
 
     Args:
-        identity, configuration, ballot, floor: as they were loaded.
+        identity, configuration, ballot, floor, lives: as they were loaded.
         last_term: of the log.
 
     Raises:
@@ -36,7 +38,8 @@ def refuse_amnesia(
     if identity.server_id:
         if not floor.exists:
             raise AmnesiaError(floor.NAME, "is missing, but it was there before the identity")
-        _refuse_missing(ballot, "it was there before the identity")
+        for file in (ballot, lives):
+            _refuse_missing(file, "it was there before the identity")
     if ballot.term:
         _refuse_missing(configuration, f"this server was a member in term {ballot.term}")
     if ballot.term < last_term:

@@ -66,7 +66,7 @@ class ServerIdentity(SmallFile):
     NAME = "identity"
     MAGIC = b"CopyIden"
     TOKEN = 2
-    VERSION = 2  # since then floor and ballot are there before it
+    VERSION = 2  # since then floor, ballot and lives are there before it
     CORRUPT = IdentityCorruptError
 
     __slots__ = ("name", "server_id")

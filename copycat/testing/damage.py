@@ -18,10 +18,11 @@ from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+from copycat.storage.lives import Lives
 from copycat.storage.recovery import recover
 from copycat.storage.segment import Segment
 
-SMALL_FILES = (Ballot.NAME, ServerIdentity.NAME, ClusterConfiguration.NAME)
+SMALL_FILES = (Ballot.NAME, ServerIdentity.NAME, ClusterConfiguration.NAME, Lives.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def _is_refused(image: Mapping[str, bytes]) -> bool:
             ClusterConfiguration(disk),
             Ballot(disk),
             found.floor,
+            Lives(disk),
             found.index.last_term,
         )
     except StorageError:

@@ -25,6 +25,7 @@ from copycat.storage.errors import (
 )
 from copycat.storage.floor import Floor
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+from copycat.storage.lives import Lives
 from copycat.storage.log import Log
 from copycat.storage.segment import RECORDS_OFFSET, segment_name
 from copycat.storage.small_file import SmallFile
@@ -176,6 +177,15 @@ def found(file: SmallFile) -> None:
     file.establish([("s1", 11), ("s2", 22), ("\u00e4", 33)])
 
 
+def live(file: SmallFile) -> None:
+    """Put something into lives."""
+    assert isinstance(file, Lives)
+    file.begin(2**64 - 1)
+    file.begin(3)
+    file.meet(22, 7)
+    file.meet(11, 8)
+
+
 # The log.
 
 
@@ -314,6 +324,7 @@ READERS = [
     small_file_reader(Ballot, vote),
     small_file_reader(ServerIdentity, identify),
     small_file_reader(ClusterConfiguration, found),
+    small_file_reader(Lives, live),
     Reader(
         "log",
         read_log,

@@ -13,6 +13,7 @@ from copycat.actors.codec import encode
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.simulation import Simulation
 from copycat.protocol.client import SERVER
+from copycat.protocol.introductions import Introduce, Welcome
 from copycat.protocol.raft import (
     AppendEntries,
     AppendEntriesReply,
@@ -25,6 +26,7 @@ from copycat.protocol.raft import (
 from copycat.server.options import ServerOptions
 from copycat.server.server import Server
 from copycat.storage.batch import Batch, BatchKind
+from copycat.storage.lives import packed, unpacked
 from copycat.testing.cluster import CATALOG
 
 M = TypeVar("M")
@@ -35,6 +37,7 @@ TIMEOUT_MIN_S = 1.0  # long against a round, so that nothing happens by itself i
 TIMEOUT_MAX_S = 2.0
 ROUND_S = 0.02  # messages there and back, with a sync, take less
 WAIT_MAX_S = 3 * TIMEOUT_MAX_S
+LIFE = 1  # of every voice
 
 SERVER_ADDRESS = NodeAddress.well_known(NAME, SERVER)
 
@@ -53,8 +56,11 @@ class Voice(Actor):
         self.heard: list[Heard] = []
 
     def receiveMessage(self, message: Any, sender: NodeAddress) -> None:
-        """Keep it, but for news of links."""
-        if not isinstance(message, NodeConnected | NodeDisconnected | NodeUnreachable):
+        """Keep it, but for news of links, and answer who introduces itself."""
+        if isinstance(message, Introduce):
+            self.send(sender, Introduce(packed((LIFE,)), 0))
+            self.send(sender, Welcome(unpacked(message.lives)[-1]))
+        elif not isinstance(message, NodeConnected | NodeDisconnected | NodeUnreachable | Welcome):
             self.heard.append(Heard(message, sender))
 
 

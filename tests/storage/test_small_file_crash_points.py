@@ -1,4 +1,4 @@
-"""Ballot, identity and configuration, cut at every operation: the old content or the new one."""
+"""Ballot, identity, configuration and lives, cut at every operation: the old content or the new one."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import pytest
 from copycat.actors.environment import DiskDone
 from copycat.storage.ballot import Ballot
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
+from copycat.storage.lives import Lives
 from copycat.storage.small_file import SmallFile
 from every_crash import SERVER, CutDisk, after_every_crash
 
@@ -52,10 +53,13 @@ def content(file: SmallFile) -> tuple[object, ...]:
             return (file.name, file.server_id)
         case ClusterConfiguration():
             return (file.cluster_id, file.servers)
-    raise AssertionError("there are three small files")
+        case Lives():
+            return (file.own, sorted(file.met.items()))
+    raise AssertionError("there are four small files")
 
 
-# "term" and "vote" change a ballot, "establish" the two others; the other steps are as for logs.
+# "term" and "vote" change a ballot, "establish" the two others, "live" and "meet" lives; the other
+# steps are as for logs.
 LIVES: list[tuple[type[SmallFile], str]] = [
     (Ballot, "term, sync, end, vote, sync, end, term, vote, sync, end"),
     (Ballot, "term, vote, sync, term, sync, vote, end, end, end"),
@@ -65,6 +69,8 @@ LIVES: list[tuple[type[SmallFile], str]] = [
     (ServerIdentity, "establish, sync, power, establish, sync, end"),
     (ClusterConfiguration, "establish, sync, end, killed, sync, end"),
     (ClusterConfiguration, "establish, sync, power, establish, sync, end"),
+    (Lives, "live, sync, end, meet, sync, meet, end, end, killed, live, sync, end"),
+    (Lives, "live, sync, end, power, live, sync, power, live, meet, sync, end, meet, sync, end"),
 ]
 
 
@@ -79,6 +85,10 @@ def change(file: SmallFile, what: str) -> None:
             file.establish("s1", 2**64 - 1)
         case ClusterConfiguration(cluster_id=0):
             file.establish(FOUNDERS)
+        case Lives() if what == "live":
+            file.begin(max(file.own, default=0) + 1)
+        case Lives():
+            file.meet(22, file.met.get(22, 0) + 1)
 
 
 def live(make: Callable[[CutDisk], SmallFile], script: str, disk: CutDisk, seen: Contents) -> None:

@@ -13,7 +13,9 @@ from copycat.storage.errors import (
     IdentityCorruptError,
     SmallFileCorruptError,
 )
+from copycat.storage.floor import Floor
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity, cluster_id_of
+from copycat.storage.lives import Lives
 from copycat.storage.small_file import SmallFile
 from memory_disk import SERVER, MemoryDisk
 
@@ -49,15 +51,26 @@ def configured(disk: MemoryDisk) -> ClusterConfiguration:
     return configuration
 
 
+def lived(disk: MemoryDisk) -> Lives:
+    """Two lives, and those of two other servers."""
+    lives = Lives(disk)
+    lives.begin(7)
+    lives.meet(22, 8)
+    lives.begin(9)
+    lives.meet(11, 2**64 - 1)
+    return lives
+
+
 MADE: list[tuple[Callable[[MemoryDisk], SmallFile], type[SmallFileCorruptError]]] = [
     (voted, BallotCorruptError),
     (identified, IdentityCorruptError),
     (configured, IdentityCorruptError),
+    (lived, IdentityCorruptError),
 ]
 
 
 def test_what_is_durable_is_found_again() -> None:
-    """Each of the three files gives back all that was put into it."""
+    """Each of the files gives back all that was put into it."""
     disk = MemoryDisk()
     for make, _ in MADE:
         settle(make(disk), disk)
@@ -69,6 +82,17 @@ def test_what_is_durable_is_found_again() -> None:
     configuration = ClusterConfiguration(disk)
     assert configuration.servers == (("s1", 11), ("s2", 22), ("s3", 33))
     assert configuration.cluster_id == cluster_id_of(FOUNDERS)
+    lives = Lives(disk)
+    assert lives.own == (7, 9)
+    assert lives.met == {22: 8, 11: 2**64 - 1}
+
+
+def test_a_life_is_begun_once() -> None:
+    """Every start has its own number, and 0 is nobody's."""
+    lives = lived(MemoryDisk())
+    for life in (0, 7, 9):
+        with pytest.raises(AssertionError):
+            lives.begin(life)
 
 
 def test_without_files_a_server_is_new() -> None:
@@ -194,9 +218,9 @@ def test_a_failed_replacement_stops(make: Callable[[MemoryDisk], SmallFile]) -> 
     assert not file.owns(1_000)
 
 
-def test_the_three_files_have_their_own_tokens() -> None:
+def test_the_files_have_their_own_tokens() -> None:
     """A completion belongs to one of them."""
-    tokens = [Ballot.TOKEN, ServerIdentity.TOKEN, ClusterConfiguration.TOKEN]
-    assert tokens == [1, 2, 3]
+    files = (Ballot, ServerIdentity, ClusterConfiguration, Floor, Lives)
+    assert [file.TOKEN for file in files] == [1, 2, 3, 4, 5]
     with pytest.raises(AssertionError):
         Ballot(MemoryDisk()).handle(DiskDone(2, None))

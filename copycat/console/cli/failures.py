@@ -9,7 +9,7 @@
 | 4 | the cluster could not do it now, above all for want of a leader; nothing was applied |
 | 5 | no server could be reached; nothing was applied |
 | 6 | no answer in time: the outcome is unknown |
-| 8 | the other servers know another server by this name, or that this one has lost data |
+| 8 | the other servers know another server by this name, or know what this one has lost |
 | 9 | degraded: a server cannot be reached (``status`` only) |
 | 10 | a check failed (``demo``) |
 | 75 | the lock was lost while the command ran |
