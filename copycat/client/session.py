@@ -211,7 +211,7 @@ class ClientSession(Actor):
                 self._resend_at_s = now_s
                 if not is_first:
                     self._ask_anew(now_s)
-            elif self._patience.refusal is not None:
+            elif self._patience.refusal is not None or sender.node == self._attachment.node:
                 self._attachment.ask_at(now_s)
         self._tick(now_s)
 

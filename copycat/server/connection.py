@@ -7,6 +7,7 @@ answered by the Applier, straight to the client. The link to the client's node e
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
+from copycat.actors.budget import Budget
 from copycat.actors.codec import encode, holds_more_values
 from copycat.protocol.client import (
     COMMANDS_PER_BATCH_MAX,
@@ -36,6 +37,7 @@ from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     AnswerAgain,
     LeaderNews,
+    ProceedTelling,
     Read,
     ResendEvents,
     RunReads,
@@ -87,6 +89,8 @@ class Connection(ServerActor):
         self._clients: dict[SessionId, NodeAddress] = {}
         self._opening: dict[bytes, NodeAddress] = {}  # by nonce
         self._attaching: dict[SessionId, NodeAddress] = {}
+        self._untold: list[NodeAddress] = []  # clients that are to be told who leads
+        self._telling = False
         server.attachments.begin(self.address)
 
     @property
@@ -276,9 +280,26 @@ class Connection(ServerActor):
             self.send(client, message)
 
     def leader_news(self, message: LeaderNews, sender: NodeAddress) -> None:
-        """Tell every session of a change of leader."""
-        for client in self._clients.values():
-            self._tell_leader(client)
+        """Tell every session of a change of leader, and those who have asked for one: the leader
+        before may not have heard of it."""
+        asking = (*self._opening.values(), *self._attaching.values())
+        self._untold = [*self._clients.values(), *asking]
+        self._tell_more()
+
+    def proceed_telling(self, message: ProceedTelling, sender: NodeAddress) -> None:
+        """Tell the others."""
+        self._telling = False
+        self._tell_more()
+
+    def _tell_more(self) -> None:
+        budget = Budget(self.environment.clock)
+        while self._untold:
+            self._tell_leader(self._untold.pop())
+            if budget.spent:
+                break
+        if self._untold and not self._telling:
+            self._telling = True
+            self.send(self.address, ProceedTelling())
 
     def proposal_refused(self, message: ProposalRefused, sender: NodeAddress) -> None:
         """Pass the leader's refusal on."""

@@ -174,6 +174,11 @@ class LeaderNews:
     """The server knows another leader than before, or none."""
 
 
+@message(134)
+class ProceedTelling:
+    """Go on telling clients who leads: the rest of what was too much for one turn."""
+
+
 # To Reads (and Read itself).
 
 
