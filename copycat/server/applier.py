@@ -158,7 +158,7 @@ class Applier(ServerActor):
         first = message.first_sequence
         answer = self.step(session, AskAnswer(first))
         if answer is not None:
-            self.send(message.client, CommandsReply(message.session, first, *answer))
+            self._delivery.answer(message.client, CommandsReply(message.session, first, *answer))
 
     def resend_events(self, message: ResendEvents, sender: NodeAddress) -> None:
         """Send the events again that a client misses."""
@@ -169,8 +169,10 @@ class Applier(ServerActor):
         self._delivery.deliver()
 
     def link_drained(self, message: LinkDrained, sender: NodeAddress) -> None:
-        """A link has taken the events that it was given."""
+        """A link has taken the events and answers that it was given."""
         self._delivery.drained(message.node)
+        self._reads.drained(message.node)
+        self._run_reads(Budget(self.environment.clock))
 
     # Applying.
 
@@ -272,7 +274,7 @@ class Applier(ServerActor):
         if answer is not None:
             attachment = self._attachments.sessions.get(session)
             if attachment is not None:
-                self.send(attachment.client, answer)
+                self._delivery.answer(attachment.client, answer)
                 self._delivery.acknowledged(session, attachment)
 
     def _apply_nothing(self, batch: Batch) -> None:

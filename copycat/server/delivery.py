@@ -10,11 +10,11 @@ Invariant: a session is behind exactly when its queue has events that it was not
 held back, has its turn planned, or is among those whose link is full.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.budget import Budget
-from copycat.protocol.client import AttachSession, ResetEventsReply
+from copycat.protocol.client import AttachSession, CommandsReply, ResetEventsReply
 from copycat.server.progress import Attachment, Attachments
 from copycat.server.session import Left, ToSend
 from copycat.server.steps import Deliver, EventsAfter, ResendEvents
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from copycat.server.applier import Applier
 
 BACKLOG_BYTES_MAX = 1 << 20
-"""Of what a link has not sent, beyond which no events are put behind it."""
+"""Of what a link has not sent, beyond which no events and no answers to queries are put behind it."""
+
+ANSWERS_BEHIND_MAX = 8 << 20
+"""Beyond these as well no answers to commands; sessions keep them for clients that ask again."""
 
 
 class Delivery:
@@ -79,6 +82,21 @@ class Delivery:
         if at.left is Left.HELD_BACK:
             self._plan(session, at)
 
+    def answer(self, client: NodeAddress, answer: Any) -> None:
+        """Send a client an answer; if its link lags too far behind, it has to ask for it again."""
+        if type(answer) is CommandsReply:
+            node = client.node
+            if self._room_bytes.get(node, 0) <= -ANSWERS_BEHIND_MAX:
+                self.has_room(node)
+                if self._room_bytes[node] <= -ANSWERS_BEHIND_MAX:
+                    return
+            self.answered(node, len(answer.results))
+        self._applier.send(client, answer)
+
+    def answered(self, node: str, size_bytes: int) -> None:
+        """An answer was sent where there was room for it."""
+        self._room_bytes[node] = self._room_bytes.get(node, 0) - size_bytes
+
     def drained(self, node: str) -> None:
         """The link to a node has taken what was sent, or is no more."""
         self._room_bytes[node] = BACKLOG_BYTES_MAX
@@ -101,7 +119,7 @@ class Delivery:
         while turns and not budget.spent:
             node = next(iter(turns))
             behind = turns.pop(node)
-            if not self._has_room(node):
+            if not self.has_room(node):
                 self._full.setdefault(node, {}).update(behind)
                 self._applier.environment.links.ask_drained(node, self._applier.address)
                 continue
@@ -116,7 +134,7 @@ class Delivery:
 
     def _go_on(self, session: SessionId, at: Attachment) -> None:
         """Send a session the next that it lacks at once, if its link has room."""
-        if self._has_room(at.client.node):
+        if self.has_room(at.client.node):
             self._send_next(session, at)
         else:
             self._plan(session, at)
@@ -146,7 +164,7 @@ class Delivery:
             self._plan(session, at)
         return found.size_bytes
 
-    def _has_room(self, node: str) -> bool:
+    def has_room(self, node: str) -> bool:
         """Whether the link takes more. It is looked at when as much has been sent as it had room
         for, so that an event does not cost a look at a link."""
         if self._room_bytes.get(node, 0) <= 0:

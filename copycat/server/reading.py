@@ -1,6 +1,7 @@
 """Reads that wait in the Applier until the state is new enough for them."""
 
 import heapq
+from collections import deque
 
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.budget import Budget
@@ -72,6 +73,8 @@ class ReadQueue:
         self._by_index: list[_Place] = []
         self._by_session: dict[SessionId, list[_Place]] = {}
         self._moved: dict[SessionId, None] = {}  # of _by_session, those that may have become ready
+        self._full: dict[str, deque[_Place]] = {}  # ready, by client's node; its link is to drain
+        self._drained: dict[str, None] = {}  # of these, those whose link has
         self._held: dict[NodeAddress, HeldReads] = {}  # by connection, until it goes
         self._under_way: tuple[Read, Answering] | None = None  # some of its queries have been run
         self._added = 0
@@ -116,6 +119,12 @@ class ReadQueue:
             self._by_index = _still_held(self._by_index)
             by_session = {s: _still_held(places) for s, places in self._by_session.items()}
             self._by_session = {s: places for s, places in by_session.items() if places}
+            full = {
+                node: deque(place for place in places if place[1] in place[2].reads)
+                for node, places in self._full.items()
+            }
+            self._full = {node: places for node, places in full.items() if places}
+            self._drained = {node: None for node in self._drained if node in self._full}
             self._places -= self._skipped
             self._skipped = 0
 
@@ -131,6 +140,7 @@ class ReadQueue:
         return bool(
             self._under_way
             or self._moved
+            or self._drained
             or (by_index and by_index[0][0] <= self._progress.applied_index)
         )
 
@@ -142,6 +152,8 @@ class ReadQueue:
             session = next(reversed(self._moved))
             if self._run_behind_commands(session, budget):
                 del self._moved[session]
+        while self._drained and not budget.spent:
+            self._run_behind_link(next(iter(self._drained)), budget)
         by_index, applied_index = self._by_index, self._progress.applied_index
         while by_index and by_index[0][0] <= applied_index and not budget.spent:
             place = heapq.heappop(by_index)
@@ -155,7 +167,7 @@ class ReadQueue:
                 waiting = self._by_session.setdefault(queries.session, [])
                 self._order(waiting, queries.sequence, *place[1:], read)
             else:
-                self._run(read, budget)
+                self._run_if_room(read, budget)
 
     def _run_behind_commands(self, session: SessionId, budget: Budget) -> bool:
         """Run what has waited for commands of a session; False if some of it is left."""
@@ -166,10 +178,41 @@ class ReadQueue:
                 return False
             read = self._take(heapq.heappop(waiting))
             if read is not None:
-                self._run(read, budget)
+                self._run_if_room(read, budget)
         if not waiting:
             self._by_session.pop(session, None)
         return True
+
+    def drained(self, node: str) -> None:
+        """The link to a client's node has taken what was sent, or is no more."""
+        if node in self._full:
+            self._drained[node] = None
+
+    def _run_behind_link(self, node: str, budget: Budget) -> None:
+        """Run the next of those that have waited for the link to a client's node."""
+        waiting = self._full[node]
+        if not self._delivery.has_room(node):
+            del self._drained[node]
+            self._applier.environment.links.ask_drained(node, self._applier.address)
+            return
+        read = self._take(waiting.popleft())
+        if not waiting:
+            del self._full[node], self._drained[node]
+        if read is not None:
+            self._run(read, budget)
+
+    def _wait_for_link(self, read: Read) -> None:
+        """Let a read that is ready wait until its client takes in more."""
+        node, held = read.client.node, self._held.get(read.connection)
+        if held is None:
+            return  # its connection has gone
+        if node not in self._full:
+            self._full[node] = deque()
+            self._applier.environment.links.ask_drained(node, self._applier.address)
+        self._added += 1
+        self._full[node].append((0, self._added, held))
+        held.hold(self._added, read)
+        self._places += 1
 
     def _order(
         self, order: list[_Place], needed: int, number: int, held: HeldReads, read: Read
@@ -185,6 +228,14 @@ class ReadQueue:
         self._places -= 1
         self._skipped -= read is None
         return read
+
+    def _run_if_room(self, read: Read, budget: Budget) -> None:
+        """Run a read, unless its client has so much to take in that it has to wait."""
+        node = read.client.node
+        if node in self._full or not self._delivery.has_room(node):
+            self._wait_for_link(read)
+        else:
+            self._run(read, budget)
 
     def _run(self, read: Read, budget: Budget) -> None:
         queries = read.queries
@@ -208,6 +259,7 @@ class ReadQueue:
         self._progress.queries_answered += queries.count
         reply = QueriesReply(queries.session, queries.read, self._progress.applied_index, results)
         self._applier.send(read.client, reply)
+        self._delivery.answered(read.client.node, len(results))
 
     def _refuse(self, read: Read, queries: SubmitQueries, reason: Refusal, text: str) -> None:
         refused = Refused(queries.session, int(Request.QUERIES), queries.read, int(reason), text)

@@ -78,6 +78,7 @@ LIMITS: Mapping[str, Limit] = {
     "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
     "event_window_bytes": Limit(client_protocol, "EVENTS_WINDOW_BYTES", (600, 4_000)),
     "event_backlog_bytes": Limit(delivery, "BACKLOG_BYTES_MAX", (1, 2_000)),
+    "answers_behind_bytes": Limit(delivery, "ANSWERS_BEHIND_MAX", (1, 2_000)),
     "segment_bytes": Limit(cluster, "SEGMENT_BYTES", (4_096, 16_384)),
     "pending_bytes": Limit(segment, "_PENDING_BYTES_MAX", (0, 500)),  # written at once
     "readers": Limit(log, "_READERS_MAX", (1,)),

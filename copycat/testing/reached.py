@@ -154,6 +154,7 @@ BRANCHES: Mapping[str, Branch] = {
         Session, "events_after", after=lambda found, *_: found.left is Left.HELD_BACK
     ),
     "events that waited for the link": Branch(Delivery, "drained"),
+    "reads that waited for the link": Branch(ReadQueue, "_wait_for_link"),
     "events that waited for their turn": Branch(Delivery, "published", before=_is_behind),
     "commands refused for bytes under way": Branch(
         UnderWay, "take", after=lambda result, *_: bool(result)

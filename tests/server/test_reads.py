@@ -1,5 +1,6 @@
 """Reads that wait cost nothing until they are ready, and then as much time as a handler has."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,10 +46,12 @@ class Steps(Budget):
 
 
 class Sent:
-    """An actor that only notes what it sends."""
+    """An actor that only notes what it sends, over links that take everything."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
+        links = SimpleNamespace(flush=lambda _: None, unsent_bytes=lambda _: 0)
+        self.environment = SimpleNamespace(links=links)
 
     def send(self, target: NodeAddress, message: Any) -> None:
         self.messages.append(message)
