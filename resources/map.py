@@ -39,6 +39,7 @@ from copycat.types import Unencoded
 D = TypeVar("D")
 
 _PLACES_SEEN_MAX = 10_000  # for one page: most of them may have been removed
+_PLACES_TIDIED = 2_048  # at once, when more than half of all are of removed keys
 _REMOVED_KEPT_MAX = 64  # so few removed keys are not worth tidying up
 
 
@@ -55,6 +56,7 @@ class MapMachine(PublishingMachine):
         self._numbers: list[int] = []
         self._keys: list[Key | None] = []
         self._last_number = 0
+        self._tidied = 0  # so many of the first places were tidied up last
 
     @command
     def put(self, commit: Commit, key: Key, value: bytes) -> bytes | None:
@@ -112,9 +114,9 @@ class MapMachine(PublishingMachine):
     @command
     def clear(self, commit: Commit) -> None:
         if self._entries:
-            self._entries.clear()
-            self._numbers.clear()
-            self._keys.clear()
+            for places in (self._entries, self._numbers, self._keys):
+                places.clear()
+            self._tidied = 0
             self._tell(commit, "cleared")
 
     @query
@@ -207,10 +209,17 @@ class MapMachine(PublishingMachine):
         assert self._keys[place] == key, "each entry is where its number stands"
         self._keys[place] = None
         if len(self._keys) > 2 * len(self._entries) + _REMOVED_KEPT_MAX:
-            self._keys = list(self._entries)
-            self._numbers = [entry[2] for entry in self._entries.values()]
+            self._tidy_some()
         self._tell(commit, "removed", key)
         return cast("bytes", value)
+
+    def _tidy_some(self) -> None:
+        """Leave out what was removed, in some places after those of the last time."""
+        start, end = self._tidied, self._tidied + _PLACES_TIDIED
+        left = [key for key in self._keys[start:end] if key is not None]
+        self._keys[start:end] = left
+        self._numbers[start:end] = [self._entries[key][2] for key in left]
+        self._tidied = start + len(left) if start + len(left) < len(self._keys) else 0
 
 
 def _check_list(values: object) -> None:

@@ -1,5 +1,7 @@
 """MapMachine against a dict, and its pages while others write."""
 
+import itertools
+import random
 from typing import Any
 
 import pytest
@@ -7,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copycat.errors import InvalidArgument, InvalidType
+from copycat.machine import Commit
 from copycat.resources.map import MapMachine
 from copycat.resources.pages import PAGE_BYTES_MAX
 from copycat.resources.values import KEY_BYTES_MAX
 from copycat.types import VALUE_BYTES_MAX
-from driven import Driver
+from driven import Driver, Timers
 
 keys = st.sampled_from(["", "a", "é", b"a", b"", 0, 1, -1, 2**63 - 1])
 values = st.binary(max_size=2)
@@ -155,6 +158,33 @@ def test_many_removals_leave_no_trace() -> None:
             driver.command(1, "remove", number - 10, None)
     assert len(driver.machine._keys) < 200
     assert read(driver, 3, whole=False) == list(range(990, 1_000))
+
+
+def test_a_large_map_is_tidied_up_in_slices() -> None:
+    """No removal pays for all that were before it, and what is left is in its order."""
+    machine = MapMachine()
+    count, indexes = 40_000, itertools.count(1)
+
+    def commit() -> Commit:
+        return Commit(next(indexes), 0.0, 1, Timers(), [])
+
+    for first in range(0, count, 1000):
+        machine.put_many(commit(), [[key, b""] for key in range(first, first + 1000)])
+    chance = random.Random(7)
+    order = list(range(count))
+    chance.shuffle(order)
+    order.sort(
+        key=lambda key: key // (count // 2)
+    )  # one half first, so that it is all in one place
+    for at, key in enumerate(order[: count - 10], 1):
+        places = len(machine._keys)
+        machine.remove(commit(), key, None)
+        assert places - len(machine._keys) <= 2_048
+        assert len(machine._keys) <= 2 * (count - at) + 64 + count // 100
+    left = sorted(order[count - 10 :])
+    assert machine.page(0, None, 1_000, False)[2] == left
+    assert [key for key in machine._keys if key is not None] == left
+    assert machine._numbers == sorted(machine._numbers)
 
 
 def test_a_page_of_what_is_removed_is_bounded_too() -> None:
