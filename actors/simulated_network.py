@@ -107,6 +107,8 @@ class SimulatedNetwork:
         duplicated: messages that arrive twice.
         reordered: messages that others may overtake.
         held: messages that a cut has kept back so far.
+        overfull: the connections that broke since more waited on a clogged link than was allowed: from
+            whom, to whom, and how many bytes were.
         latest: the last frames that arrived, for the story of a failure.
     """
 
@@ -119,6 +121,7 @@ class SimulatedNetwork:
         self.duplicated = 0
         self.reordered = 0
         self.held = 0
+        self.overfull: list[tuple[str, str, float]] = []
         self.latest: deque[Delivery] = deque(maxlen=DELIVERIES_KEPT)
         self._running: dict[str, SimulatedNode] = {}
         self._listeners: dict[str, SimulatedNode] = {}
@@ -192,10 +195,14 @@ class SimulatedNetwork:
                 if end.peer.node.name == b:
                     self._reset(end)
 
-    @property
-    def is_well(self) -> bool:
-        """Whether no fault is in force: there is no cut or clog, and the network only takes its time."""
-        return not self._cuts and not self._clogs and self.faults == NetworkFaults.none()
+    def is_well(self, *, with_clogs: bool = False) -> bool:
+        """Whether no fault is in force: there is no cut, the network only takes its time, and no
+        link is clogged, unless that is borne."""
+        return (
+            not self._cuts
+            and (with_clogs or not self._clogs)
+            and self.faults == NetworkFaults.none()
+        )
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing passes from ``source`` to ``target``."""
@@ -332,6 +339,7 @@ class SimulatedNetwork:
         free_s = before_s + size_bytes / clog.bytes_per_s
         if (free_s - now_s) * clog.bytes_per_s > max(clog.waiting_bytes, size_bytes):
             free_s = now_s
+            self.overfull.append((end.node.name, end.peer.node.name, clog.waiting_bytes))
         if bulk:
             clog.bulk_free_s = free_s
         else:

@@ -77,6 +77,7 @@ TIMERS_ON_TIME = (
     "Time: a timer fires after its delay, the time without a leader that serves, and a heartbeat"
 )
 EVENTS_SOON = "Time: without faults an event soon reaches a client that lives"
+QUEUES_BOUNDED = "Memory: what waits anywhere stays within the budget that is stated for it"
 LOCKS_OF_THE_LIVING = "Locks: nobody holds or awaits a lock whose session has ended"
 HOLDERS_KEEP = "Locks: only its holder gives a lock away, or the end of the holder's session"
 TOKENS_GROW = "Locks: every grant has a larger token than all before"

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from copycat.actors.budget import BUDGET_S
 from copycat.actors.handler_times import LIMITS_S
+from copycat.actors.network_link import WRITE_BUFFER_BYTES_MAX
 from copycat.client.session import ClientSession
 from copycat.server.roles.leader import TICK_AFTER_US, Leader
 from copycat.server.steps import FireTimer
 from copycat.testing import rules
 from copycat.testing.applied import Applied
+from copycat.testing.queues import overfull
 from copycat.testing.told import Told
 from copycat.testing.violation import Story
 from copycat.types import Index, SessionId
@@ -33,6 +35,9 @@ LOOK_EVERY_S = 0.02
 ELEMENT_S = LIMITS_S[0] - BUDGET_S
 """What a handler may take beside its budget, at scale 1."""
 
+QUEUES_EVERY_S = 0.25
+"""Queues are gone through so often."""
+
 LED_WITHIN_S = 10.0
 """Of calm, until a leader serves: an election, a replay on a slow node, links that dial again."""
 
@@ -46,6 +51,8 @@ TIMERS_WITHIN_S = 1.0
 """Beyond the delay: a heartbeat, an entry that lets log time pass, and what it takes to apply that
 on a slow node."""
 
+LINKS_HELD = "Time: no link is cut because of what we have sent on it ourselves"
+
 
 class Timeliness:
     """The monitors of time of one cluster.
@@ -53,6 +60,8 @@ class Timeliness:
     Attributes:
         calm_since_s: since when no fault is in force; None: one is.
         worst: how close to its bound each rule has come, as a part of it.
+        led_within_s: of calm, until a leader serves.
+        bears_clogs: whether links that carry little are no fault.
     """
 
     def __init__(
@@ -60,11 +69,13 @@ class Timeliness:
     ) -> None:
         self.calm_since_s: float | None = None
         self.worst: dict[str, float] = {}
+        self.led_within_s = LED_WITHIN_S
+        self.bears_clogs = False
         self._cluster = cluster
         self._story = story
         self._applied = applied
         self._told = told
-        self._looked_s = 0.0
+        self._looked_s = self._queues_looked_s = 0.0
         self._lives: tuple[int, ...] = ()
         self._serving: tuple[str, int] | None = None  # who has served since calm, in which term
         self._served_s = 0.0  # how long there was calm and a leader that served, altogether
@@ -153,6 +164,10 @@ class Timeliness:
         if passed_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
+        self._look_at_links()
+        if now_s - self._queues_looked_s >= QUEUES_EVERY_S:
+            self._queues_looked_s = now_s
+            self._look_at_queues()
         lives = self._running_lives()
         if lives != self._lives or not self._is_calm():
             self._lives = lives
@@ -172,6 +187,22 @@ class Timeliness:
                 self._forgotten_s += TICK_AFTER_US / 1_000_000
             self._hearers = lives
         self._look_at_events(now_s)
+
+    def _look_at_queues(self) -> None:
+        for node in self._cluster.simulation.nodes.values():
+            too_much = overfull(node)
+            if too_much is not None:
+                self._fail(rules.QUEUES_BOUNDED, f"at {node.name} {too_much}", node.name)
+
+    def _look_at_links(self) -> None:
+        for source, target, waiting_bytes in self._cluster.simulation.network.overfull:
+            if waiting_bytes >= WRITE_BUFFER_BYTES_MAX:
+                self._fail(
+                    LINKS_HELD,
+                    f"more than {waiting_bytes:,.0f} bytes of {source} wait for {target}, and so the"
+                    " link was cut",
+                    source,
+                )
 
     def _running_lives(self) -> tuple[int, ...]:
         nodes = self._cluster.simulation.nodes
@@ -194,7 +225,7 @@ class Timeliness:
                 and cluster.node(name).disk.is_well
                 for name in able
             )
-            and cluster.simulation.network.is_well
+            and cluster.simulation.network.is_well(with_clogs=self.bears_clogs)
         )
 
     def _look_at_leader(self, calm_s: float) -> int | None:
@@ -213,7 +244,7 @@ class Timeliness:
         else:
             serving = None
         if self._serving is None:
-            if not serves and calm_s > LED_WITHIN_S:
+            if not serves and calm_s > self.led_within_s:
                 self._fail(rules.LED, f"after {calm_s:.1f} s of calm no leader serves")
         elif serving != self._serving:
             who, term = self._serving

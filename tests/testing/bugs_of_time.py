@@ -7,12 +7,14 @@ from unittest.mock import patch
 
 from copycat.actors.budget import Budget
 from copycat.protocol.client import KeepAlive
+from copycat.server import replicator
 from copycat.server.applier import Applier
 from copycat.server.connection import Connection
 from copycat.server.log_time import LogClock
+from copycat.server.replicator import Replicator
 from copycat.server.roles.leader import Leader
 from copycat.server.session import Session
-from copycat.server.steps import EventsAfter, Tick
+from copycat.server.steps import EventsAfter, Replicate, Tick
 
 REIGN_S = 4.0
 
@@ -54,6 +56,17 @@ def hears_no_keep_alives() -> AbstractContextManager[Any]:
         pass
 
     return patch.object(Connection, "keep_alive", keep_alive)
+
+
+def feeds_without_an_end() -> AbstractContextManager[Any]:
+    """A leader has any number of requests on their way to a follower."""
+    replicate = Replicator.replicate
+
+    def feed(one: Replicator, message: Replicate, sender: Any) -> None:
+        with patch.multiple(replicator, REQUESTS_IN_FLIGHT_MAX=1_000, BYTES_IN_FLIGHT_MAX=1 << 30):
+            replicate(one, message, sender)
+
+    return patch.object(Replicator, "replicate", feed)
 
 
 def sends_no_events() -> AbstractContextManager[Any]:

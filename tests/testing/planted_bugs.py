@@ -444,6 +444,7 @@ BUGS = [
     PlantedBug("short reign", (rules.LED,), (), bugs_of_time.gives_up_after_a_while),
     PlantedBug("slow log time", (rules.TIMERS_ON_TIME,), (), bugs_of_time.lets_log_time_crawl),
     PlantedBug("deaf to life", (rules.SESSIONS_KEPT,), (), bugs_of_time.hears_no_keep_alives),
+    PlantedBug("no window", (rules.QUEUES_BOUNDED,), NETWORK, bugs_of_time.feeds_without_an_end),
     PlantedBug("no events", (rules.EVENTS_SOON,), (), bugs_of_time.sends_no_events),
     PlantedBug("hasty events", (rules.EVENTS_IN_ORDER,), NETWORK, bugs.hears_what_comes),
 ]

@@ -1,0 +1,68 @@
+"""Worlds of true size hold the monitors of time, which see what grows with the size."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+import bugs_of_time
+from copycat.actors.simulated_links import SimulatedLinks
+from copycat.protocol.raft import AppendEntries
+from copycat.testing import rules
+from copycat.testing.large import KINDS, SCALES, run_large
+from copycat.testing.timeliness import LINKS_HELD
+from copycat.testing.violation import InvariantViolated
+
+WORLDS = 20
+COPIES = 400
+
+
+def kind_of(seed: int) -> str:
+    """What is large in the world of a seed."""
+    return list(KINDS)[seed % len(KINDS)]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(WORLDS), ids=lambda seed: f"{seed} {kind_of(seed)}")
+def test_a_world_of_true_size(seed: int) -> None:
+    """A leader stays, no handler is long, live sessions stay, events come, and who lags catches
+    up."""
+    report = run_large(seed)
+    assert report.kind == kind_of(seed)
+
+
+def test_every_kind_is_run_at_every_scale_but_one() -> None:
+    """Twenty of them are as many as `make check` has time for."""
+    run = {(kind_of(seed), seed // len(KINDS) % len(SCALES)) for seed in range(WORLDS)}
+    assert len(run) >= len(KINDS) * len(SCALES) - 1
+
+
+def repeats_itself() -> AbstractContextManager[Any]:
+    """A leader sends what a follower lacks again and again, whatever waits on the link."""
+    transmit = SimulatedLinks.transmit
+
+    def again(links: SimulatedLinks, target: Any, message: Any, sender: Any) -> None:
+        is_slow = type(message) is AppendEntries and links.unsent_bytes(target.node)
+        for _ in range(COPIES if is_slow else 1):
+            transmit(links, target, message, sender)
+
+    return patch.object(SimulatedLinks, "transmit", again)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("bug", "kind", "rule"),
+    [
+        (bugs_of_time.never_has_enough, "many sessions", rules.HANDLERS_SHORT),
+        (bugs_of_time.never_has_enough, "a long replay", rules.HANDLERS_SHORT),
+        (repeats_itself, "a slow link", LINKS_HELD),
+    ],
+)
+def test_what_shows_at_true_size_only_is_found(bug: Any, kind: str, rule: str) -> None:
+    """Each planted bug is found in the first world of its kind, by its rule."""
+    with bug(), pytest.raises(InvariantViolated) as caught:
+        run_large(list(KINDS).index(kind))
+    assert caught.value.rule == rule
