@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 2.0  # of one attempt
 OVERLAP_S = 0.5  # after an attempt has begun and is not answered, the next one begins
+ATTEMPTS_MAX = 4  # at once: more are only wanted by a process that stands still, and help nobody
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
 
@@ -38,6 +39,9 @@ class Dial:
         self._begin()
 
     def _begin(self) -> None:
+        if len(self._attempts) >= ATTEMPTS_MAX:
+            self._plan(OVERLAP_S)
+            return
         link = Link(self._links, self._endpoint)
         link.dial = self
         self._attempts[link] = self._links.node.loop.create_task(connect(link, self._links))

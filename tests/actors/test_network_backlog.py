@@ -1,12 +1,20 @@
 """What waits on a link is seen, told when it has gone, and never overtaken by a second link."""
 
 import asyncio
+import logging
+import socket
+import struct
 from typing import Any
 
 from thespian.actors import PoisonMessage
 
 from copycat.actors import NodeAddress
-from copycat.actors.environment import DRAINED_BYTES_MAX, LinkDrained, NodeConnected
+from copycat.actors.environment import (
+    DRAINED_BYTES_MAX,
+    LinkDrained,
+    NodeConnected,
+    NodeDisconnected,
+)
 from network_world import Echo, Note, Seen, Stranger, World, hello, linked, world_test
 
 MEBIBYTE = bytes(1 << 20)
@@ -97,3 +105,32 @@ async def test_what_cannot_travel_ends_no_link(world: World) -> None:
     assert sum(type(each) is PoisonMessage for each in arrived) == 3
     assert [each for each in arrived if type(each) is Note] == [Note(n, None) for n in range(3)]
     assert watcher.nothing_more()
+
+
+@world_test
+async def test_what_is_written_to_a_dead_connection_is_lost_in_silence(world: World) -> None:
+    """Asyncio complains of the fifth such write, where its loop has not yet said that it is dead."""
+    a = await world.node("a")
+    on_a = Seen(a, watching=True)
+    stranger = await Stranger.to(a)
+    stranger.writer.write(hello())
+    await on_a.next_of(NodeConnected)
+    complaints: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]  # as short
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        linger = struct.pack("ii", 1, 0)  # a reset, not an orderly end
+        connection = stranger.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        stranger.writer.transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for number in range(20):
+            on_a.say(NodeAddress("stranger", 7, 1), Note(number, None))
+            a.links.flush("stranger")
+        await on_a.next_of(NodeDisconnected)
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert complaints == []
+    assert a.links.lost > 0
