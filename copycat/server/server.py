@@ -138,6 +138,9 @@ class Server(ServerActor):
         self._looking = False  # whether there is a look under way for idleness
         self.introductions = Introductions(self, disk)
         self.membership = Membership(self, disk)
+        # What is known to be committed is applied before anybody leads, and so an election may
+        # find a server that is ready.
+        self.commit_to(self.log.floor.promise.last_index)
 
     # What the roles are lent.
 

@@ -43,9 +43,11 @@ class Said:
         self.now: Moment = 0
         self.links: defaultdict[tuple[str, str], _Link] = defaultdict(_Link)
         self._votes: dict[tuple[str, Term], set[int]] = {}
+        self._promised: dict[str, Index] = {}  # by server: committed, as its disk said at the start
 
     def started(self, name: str, node: "SimulatedNode", server: "Server") -> None:
         """Watch a server that has just started."""
+        self._promised[name] = server.log.floor.promise.last_index
         speaker = _Speaker(self, name, server)
         arrives, leaves = speaker.arrives, speaker.leaves
         kinds = arrives.keys() | leaves.keys()
@@ -83,7 +85,7 @@ class Said:
         """A follower that was in these terms since the last look has moved its commit index."""
         links = [link for (_, follower), link in self.links.items() if follower == name]
         covered = max([link.covered.get(term, 0) for link in links for term in terms], default=0)
-        if index > covered:
+        if index > max(covered, self._promised[name]):
             raise self.story.violated(
                 rules.COVERED,
                 f"{name}, in term {terms[-1]}, commits {index}, and was sent requests that went to"

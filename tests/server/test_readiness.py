@@ -175,3 +175,20 @@ def test_patience_follows_how_fast_it_goes(
     readiness.committed(102)
     log.last_index, clock.now_s = 102, 2.1
     assert readiness.patience_s(0.5) < 0.01
+
+
+def test_what_is_known_to_be_committed_is_applied_before_anybody_leads() -> None:
+    """The floor on its disk says how far the log is committed: a server that starts alone applies
+    that, and no more."""
+    with Simulation(1) as simulation:
+        cluster = SimulatedCluster(simulation, catalog=Catalog({**CATALOG, "toil": Toil}))
+        cluster.start()
+        cluster.wait_for_leader()
+        cluster.run(fill(cluster), timeout_s=60)
+        simulation.run_for(2)
+        cluster.crash()
+        cluster.start("n1")
+        simulation.run_for(2)
+        server = cluster.server("n1")
+        assert cluster.leader() is None
+        assert server.progress.applied_index == server.log.floor.promise.last_index >= ENTRIES
