@@ -53,8 +53,9 @@ class AsyncClient:
     whatever happens to connections and servers.
 
     Every operation ends by its deadline. An error that is a ``NotApplied`` means that it did not
-    happen and will not; ``OutcomeUnknown`` that it may have, or may still. To cancel what awaits
-    an operation only stops the waiting: the command may still happen.
+    happen and will not; ``OutcomeUnknown`` that it may have, or may still; ``OperationFailed``, with
+    state machines of your own, that it was carried out once and ended by an exception. To cancel
+    what awaits an operation only stops the waiting: the command may still happen.
     """
 
     def __init__(

@@ -146,7 +146,10 @@ class StateMachine:
 
     A method marked ``@command`` takes a ``Commit`` and the operation's arguments, may change the
     state, publish and schedule; its return value is the answer. One marked ``@query`` takes only
-    the arguments and changes nothing. An exception is the operation's result.
+    the arguments and changes nothing. However it ends is the operation's result, on every server:
+    the caller is told ``OperationFailed``, or ``QueryFailed`` of a query. What the method had
+    assigned stays, what it published and scheduled is dropped; so raise ``Rejected`` before the
+    first change, and the caller knows that nothing happened.
     """
 
     version: ClassVar[int] = 1
