@@ -120,10 +120,12 @@ def value_to_send(value: object) -> bytes | Unencoded:
     Raises:
         InvalidType, TooLarge: as ``encode_value``.
     """
-    if type(value) is bytes or (type(value) is str and value.isascii()):
-        size_bytes = len(value) + HEAD_BYTES
-        if LATE_BYTES_MIN < size_bytes <= VALUE_BYTES_MAX:
-            return Unencoded(value, size_bytes)
+    if (
+        isinstance(value, (str, bytes))
+        and LATE_BYTES_MIN <= len(value) <= VALUE_BYTES_MAX - HEAD_BYTES
+        and (type(value) is bytes or (type(value) is str and value.isascii()))
+    ):
+        return Unencoded(value, len(value) + HEAD_BYTES)
     return encode_value(value)
 
 

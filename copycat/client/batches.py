@@ -205,9 +205,8 @@ def divide(calls: Sequence[OperationCall]) -> Iterator[tuple[Sequence[OperationC
         yield calls[start:] if start else calls, size_bytes if late else 0
 
 
-def _operation(call: OperationCall) -> tuple[Any, ...]:
-    """What is to be encoded of a call."""
-    operation = call.operation
+def _encodable(operation: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An operation with what it lets stand for bytes encoded."""
     for part in operation:
         if type(part) is Unencoded:
             return tuple(
@@ -228,7 +227,9 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
     while rest:
         some = rest.popleft()
         try:
-            parts = [_operation(call) if late else call.operation for call in some]
+            parts = [call.operation for call in some]
+            if late:
+                parts = [_encodable(operation) for operation in parts]
             operations = encode_list(encode(parts[0])) if len(parts) == 1 else encode(parts)
         except CodecError as error:
             if len(some) == 1:
