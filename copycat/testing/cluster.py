@@ -15,7 +15,7 @@ them after every event; see ``monitors``.
         assert cluster.run(story(), timeout_s=10) == 1
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -195,10 +195,11 @@ class SimulatedCluster:
         """Crash these servers, or all that run, and start them again."""
         self.start(*self.crash(*names))
 
-    def wipe(self, name: str) -> None:
-        """Give a server that does not run an empty disk."""
+    def wipe(self, name: str, image: Mapping[str, bytes] | None = None) -> None:
+        """Give a server that does not run an empty disk, or one with these files."""
         assert not self.is_running(name), f"{name} still uses its disk"
         self.disks[name] = self.simulation.disk(f"{name} wiped at {self.simulation.now_s}")
+        self.disks[name].restore(dict(image or {}))
         if self.monitors is not None:
             self.monitors.wiped(name)
 

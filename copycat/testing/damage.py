@@ -116,9 +116,9 @@ def _damage(disk: SimulatedDisk, name: str, offset: int, after: bytes) -> Damage
     if visible[name][offset : offset + len(after)] != before or before == after:
         return None
     images = (durable, visible)
-    if name not in SMALL_FILES and any(_is_refused(image) for image in images):
+    if name not in SMALL_FILES and any(is_refused(image) for image in images):
         return None
-    is_noticed = all(_is_refused(_damaged(image, name, offset, after)) for image in images)
+    is_noticed = all(is_refused(_damaged(image, name, offset, after)) for image in images)
     if not is_noticed and not all(_is_contradicted(image, name, offset, after) for image in images):
         return None
     return Damage(name, offset, before, after, disk.content(name), is_noticed)
@@ -130,9 +130,9 @@ def _damaged(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -
     return {**image, name: bytes(content)}
 
 
-def _is_refused(image: Mapping[str, bytes]) -> bool:
+def is_refused(image: Mapping[str, bytes]) -> bool:
     """Whether a server refuses these files; one that takes them changes nothing while it looks."""
-    disk = _disk_with(image)
+    disk = disk_with(image)
     try:
         found = recover(disk)
         refuse_amnesia(
@@ -173,7 +173,7 @@ def _claims(image: Mapping[str, bytes]) -> Iterator[tuple[str, int, int, int, in
     Yields:
         The file, from where to where it stands there, the index of the batch or 0, and the claim.
     """
-    disk = _disk_with(image)
+    disk = disk_with(image)
     found = recover(disk)
     ends = [segment.first_index - 1 for segment in found.segments.values()][1:]
     for number, end_index in zip(found.segments, (*ends, found.index.last_index), strict=True):
@@ -192,7 +192,8 @@ def _claims(image: Mapping[str, bytes]) -> Iterator[tuple[str, int, int, int, in
             index = batch.last_index + 1
 
 
-def _disk_with(image: Mapping[str, bytes]) -> SimulatedDisk:
+def disk_with(image: Mapping[str, bytes]) -> SimulatedDisk:
+    """A disk with these files, and nothing else."""
     disk = SimulatedDisk(random.Random(0))
     disk.restore(dict(image))
     return disk

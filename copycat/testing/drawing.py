@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from copycat.actors.simulated_network import NetworkFaults
-from copycat.testing.fault import CLIENT_KINDS, KINDS, LEADER, Fault
+from copycat.testing.fault import AMNESIA_KINDS, CLIENT_KINDS, KINDS, LEADER, Fault
 
 KIND_CHANCES = (0.15, 0.3, 0.6)
 PACES_S = (0.2, 0.6, 2.0)
@@ -20,6 +20,8 @@ LASTS_PACES = 2.0
 STORM_KINDS = ("crash", "crash all", "kill")
 STORM_CHANCE = 0.75
 STORM_PACES_S = (0.1, 0.2, 0.4)
+
+AMNESIA_CHANCE = 0.25
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.5
@@ -62,6 +64,8 @@ def draw_faults(
     drawing = _Drawing(chance, tuple(servers), tuple(clients))
     possible = [kind for kind in KINDS if clients or kind not in CLIENT_KINDS]
     if kinds is None:
+        possible = [kind for kind in possible if kind not in AMNESIA_KINDS]
+    if kinds is None:
         likely = chance.choice(KIND_CHANCES)
         chosen = [kind for kind in possible if chance.random() < likely]
     else:
@@ -82,6 +86,23 @@ def draw_faults(
             faults.append(Fault(kind, round(at_s, 3), **drawn))
         at_s += chance.expovariate(1 / pace_s)
     return tuple(faults)
+
+
+def draw_amnesia(chance: random.Random, servers: Sequence[str], harm_s: float) -> tuple[Fault, ...]:
+    """Draw a server that loses files, or is brought back as it was; none in most worlds.
+
+    Args:
+        chance: decides everything.
+        servers: the names of all.
+        harm_s: from when to when.
+    """
+    if chance.random() >= AMNESIA_CHANCE:
+        return ()
+    drawing = _Drawing(chance, tuple(servers), ())
+    kind = chance.choice(AMNESIA_KINDS)
+    at_s = chance.uniform(0, harm_s / 2)
+    lasts_s = round(chance.uniform(0, harm_s / 2), 3)
+    return (Fault(kind, round(at_s, 3), **{"lasts_s": lasts_s, **drawing.draw(kind)}),)
 
 
 def draw_storm(chance: random.Random, servers: Sequence[str], harm_s: float) -> tuple[Fault, ...]:
@@ -137,6 +158,7 @@ class _Drawing:
             "full disk": self._full_disk,
             "flip": self._flip,
             "misdirected write": self._misdirect,
+            "lost files": self._lost_files,
             "client pause": self._client_pause,
             "client crash": self._client_crash,
             "client clock": self._client_clock,
@@ -257,6 +279,9 @@ class _Drawing:
         # Half of it is repaired by bringing the file back, the rest never.
         lasts = {"lasts_s": None} if self.chance.random() < 0.5 else {}
         return {**self._one(), "numbers": numbers, **lasts}
+
+    def _lost_files(self) -> Drawn:
+        return self._damage({"files": round(self.chance.random(), 4)})
 
     # Clients.
 

@@ -30,12 +30,18 @@ KINDS: Mapping[str, str] = {
     "misdirected write": "a page in the files of a server is written to the place of another, where"
     " that can be noticed",
     "wipe": "a server loses its disk, and comes back with an empty one; it must be refused",
+    "lost files": "files of a server are removed while it does not run; it must refuse to start",
+    "old copy": "the disk of a server is brought back as it was, where the others have met a later"
+    " life; it must be refused",
     "client pause": "a client does nothing for a while",
     "client crash": "a client's machine dies; another one of its name begins at once",
     "client clock": "a client's clock runs fast or slow",
     "lost client": "a client hears no server, or is not heard; its connections may break then",
 }
 """Every kind of fault, and what it does."""
+
+AMNESIA_KINDS = ("lost files", "old copy")
+"""They are drawn apart from all others, so that the worlds without them stay as they were."""
 
 CLIENT_KINDS = ("client pause", "client crash", "client clock", "lost client")
 

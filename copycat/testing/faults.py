@@ -3,9 +3,6 @@
 A fault that does not apply when its time comes is skipped: a server that is down cannot crash, a
 disk that was lost cannot be damaged. So a schedule stays a schedule when faults are taken from it.
 Everything that is done is told to the monitors, for the story of a failure.
-
-Invariant: at most a minority of the servers loses what it had, by damage or by an empty disk; at
-most one is damaged, and at most one wiped.
 """
 
 import asyncio
@@ -15,23 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import combinations
 
-from copycat.actors.simulated_disk import SimulatedDisk
 from copycat.actors.simulated_network import NetworkFaults
 from copycat.storage.errors import DiskFailedError, StorageError
-from copycat.storage.identity import ClusterConfiguration
-from copycat.testing import rules
 from copycat.testing.cluster import SimulatedCluster
-from copycat.testing.damage import Damage, find_flip, find_misdirected
 from copycat.testing.fault import LEADER, Fault
+from copycat.testing.losses import Done, Losses, Undo
 
 AFTERMATH_S = 1.0
 """So long a fault that is over still counts as one that is in force: what it causes comes then."""
-
-Undo = Callable[[], str | None]
-"""Mends what was done, and says what it did; None when there was nothing left to mend."""
-
-Done = tuple[str, Undo | None]
-"""What was done, and how it is mended."""
 
 
 class FaultDriver:
@@ -66,7 +54,7 @@ class FaultDriver:
         self._cuts: Counter[tuple[str, str]] = Counter()
         self._lasting: Counter[str] = Counter()  # of each kind, how many last now
         self._touched_s: dict[str, float] = {}  # when one of that kind began or ended last
-        self._damaged: str | None = None  # the one server whose files were ever damaged
+        self._gone = Losses(cluster, self._restart)
         self._kinds: dict[str, Callable[[Fault], Done | None]] = {
             "crash": self._crash,
             "crash leader": self._crash,
@@ -87,9 +75,7 @@ class FaultDriver:
             "write error": self._fail_writes,
             "read error": self._fail_reads,
             "full disk": self._fill_disk,
-            "flip": self._flip,
-            "misdirected write": self._misdirect,
-            "wipe": self._wipe,
+            **self._gone.kinds,
             "client pause": self._pause,
             "client crash": self._crash_client,
             "client clock": self._change_clock,
@@ -240,7 +226,7 @@ class FaultDriver:
         what = "kills the process of" if killed else "cuts the power of"
         return f"{what} {' '.join(running)}", lambda: self._restart(running, machine=machine)
 
-    def _restart(self, names: Sequence[str], *, machine: bool = False) -> str | None:
+    def _restart(self, names: Collection[str], *, machine: bool = False) -> str | None:
         down = [name for name in names if not self._cluster.is_running(name)]
         if not down:
             return None
@@ -341,74 +327,6 @@ class FaultDriver:
         disk.write_error = disk.read_error = disk.capacity_bytes = None
         restarted = self._restart([name])
         return f"repairs the disk of {name}" + (f" and {restarted}" if restarted else "")
-
-    # What is lost.
-
-    def _may_lose(self, name: str) -> bool:
-        """Whether a server may lose what it has: the others must have their founding behind them,
-        and be able to go on."""
-        cluster = self._cluster
-        minority = len(cluster.names) - cluster.majority
-        return (
-            name not in self.lost
-            and len(self.lost) < minority
-            and all(
-                ClusterConfiguration.NAME in disk.image()
-                for other, disk in cluster.disks.items()
-                if other not in self.lost
-            )
-        )
-
-    def _flip(self, fault: Fault) -> Done | None:
-        numbers = fault.numbers
-
-        def find(disk: SimulatedDisk) -> Damage | None:
-            return find_flip(disk, numbers["file"], numbers["byte"], int(numbers["bit"]))
-
-        return self._damage(fault.where[0], "flips a bit", find)
-
-    def _misdirect(self, fault: Fault) -> Done | None:
-        def find(disk: SimulatedDisk) -> Damage | None:
-            return find_misdirected(disk, **fault.numbers)
-
-        return self._damage(fault.where[0], "writes a page to a wrong place", find)
-
-    def _damage(
-        self, name: str, what: str, find: Callable[[SimulatedDisk], Damage | None]
-    ) -> Done | None:
-        if not self._may_lose(name) or self._damaged not in (None, name):
-            return None
-        damage = find(self._cluster.disks[name])
-        if damage is None:
-            return None
-        if not damage.is_noticed and self._cluster.monitors is not None:
-            raise self._cluster.monitors.story.violated(
-                rules.DAMAGE_NOTICED,
-                f"{name} would start when something {what} at byte {damage.offset} of {damage.file}",
-                who=(name,),
-            )
-        damage.do()
-        self._damaged = name
-        self._cluster.lost.add(name)
-
-        def undo() -> str | None:
-            if not damage.undo():
-                return None
-            self._cluster.lost.discard(name)
-            restarted = self._restart([name])
-            return f"brings {damage.file} of {name} back" + (f", {restarted}" if restarted else "")
-
-        return f"{what} of {name} at byte {damage.offset} of {damage.file}", undo
-
-    def _wipe(self, fault: Fault) -> Done | None:
-        name = fault.where[0]
-        if not self._may_lose(name) or self.done["wipe"]:
-            return None
-        self._cluster.lost.add(name)
-        if self._cluster.is_running(name):
-            self._cluster.crash(name)
-        self._cluster.wipe(name)
-        return f"empties the disk of {name}", lambda: self._restart([name])
 
     # Links.
 
