@@ -67,6 +67,7 @@ class Link(asyncio.BufferedProtocol):
         is_stranger: whether the other node has yet to be admitted by the layer above.
         is_preferred: whether what comes is delivered at once.
         refused: messages of the other node that nobody here takes.
+        dead_letters: its messages for actors that were not there, while it was a stranger.
         held_bytes: of the other node's, having dialled: an unfinished frame, and what waits.
     """
 
@@ -80,6 +81,7 @@ class Link(asyncio.BufferedProtocol):
         self.is_stranger = links.guarded and not endpoint
         self.is_preferred = False
         self.refused = 0
+        self.dead_letters = 0
         self.held_bytes = 0
         self.received_bytes = 0
         self.written_bytes = 0

@@ -29,6 +29,7 @@ LOOK_EVERY_S = 1.0  # at each link, whether anything was heard of the other node
 LOOKS_AT_ONCE = 256
 FLUSHES_AT_ONCE = 64  # between two looks at the clock
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
+DEAD_LETTERS_MAX = 1024  # of a stranger, who may be a client that has not heard of a link's end yet
 BULK_RETRY_S = 1.0
 
 
@@ -274,7 +275,9 @@ class NetworkLinks:
             else:
                 node.deliver(target, message, sender)
         if link.is_stranger and node.dead_letters > dead_letters:
-            self._refused(link, "for an actor that is not there", node.dead_letters - dead_letters)
+            link.dead_letters += node.dead_letters - dead_letters
+            if link.dead_letters >= DEAD_LETTERS_MAX:
+                self._refused(link, "for actors that are not there", REFUSED_MAX)
 
     def refused(self, node: str, reason: str) -> None:
         """A message of a node was refused by the actor that it was for."""

@@ -16,6 +16,7 @@ from copycat.actors.frame import (
     frame,
 )
 from copycat.actors.network import NetworkNode
+from copycat.actors.network_links import DEAD_LETTERS_MAX
 from network_world import Echo, Note, Seen, Stranger, World, hello, linked, world_test
 
 UNKNOWN = [0, 1, 1, 65_000, []]
@@ -66,7 +67,7 @@ async def test_a_message_of_unknown_number_is_dropped_alone(world: World) -> Non
         frame(encode([[0, 1, 1, 0, [0] * STRANGER_VALUES_MAX]])),
         frame(encode([UNKNOWN])),
         notes(8, serial=2),
-        notes(8, serial=99),
+        notes(DEAD_LETTERS_MAX, serial=99),
     ],
     ids=["a long frame", "many values", "unknown", "not taken", "for nobody"],
 )
