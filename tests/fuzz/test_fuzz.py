@@ -106,7 +106,7 @@ feed, recover_batch = FrameReader.feed, Segment.recover_batch
 PLANTED: list[tuple[str, Any, str, Any]] = [
     ("codec", codec, "_HARMLESS", bytes(range(256))),
     ("codec", codec, "_refuse_tag", lambda *_: 1),
-    ("codec", codec, "_KIND_BYTES", 3),
+    ("codec", codec, "_BYTES_FIRST", 3 << 5),
     ("codec", codec, "_has_number_keys", lambda *_: True),
     ("frames", FrameReader, "feed", without_a_limit),
     ("frames", FrameReader, "feed", forgets_what_is_held),
