@@ -7,7 +7,7 @@ its own beginning. A session's end takes its subscriptions with it.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 SUBSCRIPTIONS_PER_SESSION_MAX = 1_024
 EVENTS_BUFFERED_MAX = 10_000
+READ_IN_A_TURN = 16  # of events that are there already, before the loop does what else is due
 
 _GAP = object()  # stands in the buffer where events may be missing
 
@@ -67,6 +68,13 @@ class PublishingMachine(StateMachine):
             commit.publish(self._audience, event, commit.index, *values)
 
 
+class _Turn:
+    """Awaited, it lets the loop do what is due, and goes on in the next turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 class AsyncSubscription(Generic[T]):
     """Events of one resource: ``async with`` opens it, ``async for`` reads it, leaving closes it.
 
@@ -74,7 +82,8 @@ class AsyncSubscription(Generic[T]):
     that says so: after the session was lost (the subscription then goes on in the client's new
     one, once the cluster is reachable again), or when its buffer had run over because nobody
     read. Reading waits without limit and raises ``ClientClosed`` when the client closes. One
-    task reads at a time.
+    task reads at a time; while there is always more to read, the loop has a turn now and then, in
+    which the client keeps its session alive.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class AsyncSubscription(Generic[T]):
         self._buffer: deque[Any] = deque()
         self._wake: Promise[None] | None = None
         self._closed = False
+        self._read_in_turn = 0
 
     async def __aenter__(self) -> "AsyncSubscription[T]":
         if self._number:
@@ -123,6 +133,10 @@ class AsyncSubscription(Generic[T]):
             raise InvalidArgument("open the subscription first: async with ... as events")
         if self._wake is not None:
             raise InvalidArgument("somebody is waiting for this subscription already")
+        self._read_in_turn += 1
+        if self._read_in_turn > READ_IN_A_TURN:
+            self._read_in_turn = 1
+            await _Turn()
         while not self._closed:
             if not self._buffer:
                 await self._more()

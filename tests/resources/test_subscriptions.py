@@ -8,6 +8,7 @@ import pytest
 from copycat.errors import ClientClosed, InvalidArgument, NoLeader
 from copycat.resources.changes import Cleared, Put, Removed, Resync
 from copycat.resources.map import AsyncDistributedMap, MapMachine
+from copycat.resources.subscription import READ_IN_A_TURN
 from copycat.resources.topic import AsyncDistributedTopic, Gap, TopicMachine
 from driven import RESOURCE
 from fake_client import FakeClient, FakeCluster, run, settle
@@ -70,6 +71,40 @@ def test_a_reader_waits_for_the_next_message() -> None:
             waiting = await waiting_for(messages)
         with pytest.raises(StopAsyncIteration):
             await waiting
+
+    run(main())
+
+
+def test_a_reader_that_never_waits_lets_others_go_on() -> None:
+    """While its buffer is never empty the loop has its turns; who is cancelled in one loses nothing."""
+
+    async def main() -> None:
+        _, _, (topic,) = topics(1)
+        async with topic.subscribe() as messages:
+            for number in range(1_000):
+                await topic.publish(number)
+            turns = 0
+            read: list[Any] = []
+
+            async def other() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            async def reader() -> None:
+                while len(read) < 1_000:
+                    read.append(await anext(messages))
+
+            beside = asyncio.create_task(other())
+            first = asyncio.create_task(reader())
+            while not read:
+                await asyncio.sleep(0)
+            first.cancel()
+            await reader()
+            beside.cancel()
+            assert read == list(range(1_000))
+            assert turns >= 1_000 // READ_IN_A_TURN
 
     run(main())
 
