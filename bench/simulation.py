@@ -15,7 +15,7 @@ import pstats
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -26,11 +26,9 @@ from unittest.mock import patch
 from bench.measuring import commit, machine
 from bench.table import replace_between
 from copycat.client.asynchronous import AsyncClient
-from copycat.server.retained import Published
 from copycat.testing import cluster
 from copycat.testing.monitors import Monitors
 from copycat.testing.seeds import run_seed
-from copycat.types import SessionId
 
 SEEDS = 16
 SEEDS_PROFILED = 6  # a profiler makes all slower by a factor of 3
@@ -70,16 +68,7 @@ class BlindMonitors(Monitors):
     def started(self, name: str) -> None:
         server = self._cluster.server(name)
         applier = self._cluster.node(name).actor_at(server.applier.serial)
-        queue_events = applier._queue_events
-
-        def noted(
-            index: int, log_time_us: int
-        ) -> Generator[None, None, dict[SessionId, list[Published]]]:
-            queued: dict[SessionId, list[Published]] = yield from queue_events(index, log_time_us)
-            self.applied._events_published(name, index, queued)
-            return queued
-
-        applier._queue_events = noted
+        self.applied.note_events(name, applier)
 
     def wiped(self, name: str) -> None:
         pass

@@ -9,7 +9,7 @@ that belongs to it happens in one order, and nobody reads the state in between.
 Invariant: ``applied_index`` is the end of a batch and never above the commit index.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -31,26 +31,26 @@ from copycat.protocol.client import (
 )
 from copycat.server.delivery import Delivery
 from copycat.server.due import DueQueue
+from copycat.server.fan_out import FanOut
 from copycat.server.operations import Router
 from copycat.server.progress import Attachments, Progress
 from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
-from copycat.server.retained import RETAINED_BYTES_MAX, Published, Retained
+from copycat.server.retained import Retained
 from copycat.server.server_actor import ServerActor
-from copycat.server.session import EVENTS_BYTES_MAX, Answer, Session
+from copycat.server.session import Answer, Session
 from copycat.server.steps import (
     Acknowledged,
     Advance,
     AnswerAgain,
     AskAnswer,
-    AskRetained,
     CommandsAnswered,
     ConnectionGone,
     Deliver,
     Ending,
     EndSession,
-    EventsPublished,
     FireTimer,
+    Forget,
     Proceed,
     ProceedReading,
     Reached,
@@ -62,14 +62,6 @@ from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
 from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
-
-OWN_EVENTS_ARE_TOO_MANY = (
-    f"its client left more than {EVENTS_BYTES_MAX >> 20} MiB of events unacknowledged"
-)
-ALL_KEEP_TOO_MUCH = (
-    f"all clients together left more than {RETAINED_BYTES_MAX >> 20} MiB of events and answers"
-    " unacknowledged, and its own was among those that left most"
-)
 
 _NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
 
@@ -102,8 +94,8 @@ class Applier(ServerActor):
         self._delivery = Delivery(self, self._sessions, attachments)
         self._reads = ReadQueue(self, progress, self._router, self._delivery)
         self._reading_on = False
-        self._published: dict[SessionId, list[Published]] = {}  # by the batch that is being applied
         self._retained = Retained()
+        self._fan_out = FanOut(self, self._sessions, self._retained, self._delivery)
         self._effects: list[Any] = []
         self._ahead: Iterator[Batch] = iter(())  # what is committed and not yet begun
         self._begun: Iterator[None] | None = None  # the batch that is being applied
@@ -253,8 +245,9 @@ class Applier(ServerActor):
             yield from self._fire_due(now_us, batch.base_index)
         for commands in parts:
             reply = self._apply_commands(commands)
-            if self._published or self._retained.is_too_much:
-                yield from self._publish(commands.base_index + commands.count - 1)
+            if self._fan_out.is_due:
+                last_index = commands.base_index + commands.count - 1
+                yield from self._fan_out.publish(last_index, now_us)
             self._answer(commands.session, reply)
             if kind is _BUNDLE:
                 yield
@@ -264,8 +257,8 @@ class Applier(ServerActor):
                 yield from self._close_session(batch)
             else:
                 answer = self._apply[kind](batch)
-            if self._published:
-                yield from self._publish(batch.last_index)
+            if self._fan_out.is_due:
+                yield from self._fan_out.publish(batch.last_index, now_us)
             self._answer(batch.session, answer)
         self._progress.applied_index = batch.last_index
 
@@ -332,7 +325,7 @@ class Applier(ServerActor):
     def _close_session(self, batch: Batch) -> Iterator[None]:
         if batch.session in self._sessions:
             text = "the session was closed by its client"
-            yield from self._end_session(batch.session, batch.base_index, batch.log_time_us, text)
+            yield from self.end_session(batch.session, batch.base_index, batch.log_time_us, text)
 
     def _apply_keep_alive(self, batch: Batch) -> KeepAliveReply | None:
         if batch.session not in self._sessions:
@@ -394,17 +387,24 @@ class Applier(ServerActor):
             if entry is not None:
                 due_us, session, timer, resource = entry
                 if resource == 0:
-                    yield from self._end_session(session, index, due_us, "the session has expired")
+                    yield from self.end_session(session, index, due_us, "the session has expired")
                 elif resource in self._router.resources:
                     fire = FireTimer(index, due_us, timer, self._effects)
                     self.step(self._router.resources[resource], fire)
                     self._settle_effects(index)
             yield
 
-    def _end_session(
+    def end_session(
         self, session: SessionId, index: Index, log_time_us: int, text: str
     ) -> Iterator[None]:
-        for resource in self._forget_session(session):
+        """End a session, and tell its resources and its client; the text is what the client is
+        told."""
+        address = self._forget_session(session)
+        resources: list[ResourceId] = self.step(address, Ending())
+        while not self.step(address, Forget()):
+            yield
+        self.end(address)
+        for resource in resources:
             end = EndSession(index, log_time_us, session, self._effects)
             self.step(self._router.resources[resource], end)
             self._settle_effects(index)
@@ -413,26 +413,20 @@ class Applier(ServerActor):
         if attachment is not None:
             self.send(attachment.connection, SessionEnded(session, text))
 
-    def _forget_session(self, session: SessionId) -> list[ResourceId]:
-        """Let a session be no more; returns the resources that are to be told."""
+    def _forget_session(self, session: SessionId) -> NodeAddress:
+        """Let a session be no more for all others; returns its actor."""
         address = self._sessions.pop(session)
         del self._nonces[self._progress.nonces.pop(session)]
         del self._progress.sequences[session]
         self._reads.moved(session)
         self._due.drop_session(session)
-        self._published.pop(session, None)
-        resources: list[ResourceId] = self.step(address, Ending())
-        self.end(address)
-        return resources
+        return address
 
     def _settle_effects(self, index: Index) -> None:
         """Sort what machines asked for: events to their sessions, timers into the queue."""
         for effect in self._effects:
             if type(effect) is Publication:
-                event = Published(effect.event)
-                for session in effect.sessions:
-                    if session in self._sessions:
-                        self._published.setdefault(session, []).append(event)
+                self._fan_out.add(effect)
             elif type(effect) is Scheduling:
                 # Later than this entry, or a call that schedules itself would never let it end.
                 due_us = max(effect.due_us, self._log_time_us + 1)
@@ -440,53 +434,6 @@ class Applier(ServerActor):
             else:
                 self._due.cancel_timer(effect.timer, effect.resource)
         self._effects.clear()
-
-    def _publish(self, index: Index) -> Iterator[None]:
-        """Queue the events of one batch in their sessions and send those that belong here."""
-        for session in (yield from self._queue_events(index, self._log_time_us)):
-            self._delivery.published(session)
-            yield
-
-    def _queue_events(
-        self, index: Index, log_time_us: int
-    ) -> Generator[None, None, dict[SessionId, list[Published]]]:
-        """Queue the events of one batch; the result is what each session now has of it.
-
-        A session that has no room for them ends, and if all together keep too much so do those
-        that keep most. That may publish to those that are left, at the same index. It stops, as no
-        session ends twice.
-        """
-        queued: dict[SessionId, list[Published]] = {}
-        while self._published or self._retained.is_too_much:
-            published, self._published = self._published, {}
-            for session, events in published.items():
-                if self.step(self._sessions[session], EventsPublished(index, events)):
-                    queued[session] = queued.get(session, []) + events
-                else:
-                    queued.pop(session, None)
-                    yield from self._end_overfull(
-                        session, index, log_time_us, OWN_EVENTS_ARE_TOO_MANY
-                    )
-                yield
-            if self._retained.is_too_much:
-                for session in self._largest():
-                    queued.pop(session, None)
-                    yield from self._end_overfull(session, index, log_time_us, ALL_KEEP_TOO_MUCH)
-                    if self._retained.has_room:
-                        break
-        return queued
-
-    def _largest(self) -> list[SessionId]:
-        """All sessions, first those that keep most; that they are asked is rare enough."""
-        kept = {session: self.step(at, AskRetained()) for session, at in self._sessions.items()}
-        return sorted(kept, key=lambda session: (-kept[session], session))
-
-    def _end_overfull(
-        self, session: SessionId, index: Index, log_time_us: int, reason: str
-    ) -> Iterator[None]:
-        text = f"the session was ended: {reason}"
-        self.logger("copycat.server").warning("%s session=%d index=%d", text, session, index)
-        yield from self._end_session(session, index, log_time_us, text)
 
 
 class _NotMadeError(Exception):

@@ -46,11 +46,16 @@ class Delivery:
 
     # What may begin or move a delivery.
 
-    def published(self, session: SessionId) -> None:
-        """Something was queued for a session: if it keeps up it gets that at once."""
+    def keeps_up(self, session: SessionId) -> Attachment | None:
+        """Where a session is attached, if it is to have at once what is published to it now; a
+        session whose link is full has its turn instead."""
         at = self._attachments.sessions.get(session)
-        if at is not None and not at.is_behind:
-            self._go_on(session, at)
+        if at is None or at.left is not Left.NOTHING:
+            return None
+        if self.has_room(at.client.node):
+            return at
+        self._plan(session, at)
+        return None
 
     def attach(self, attach: AttachSession, connection: NodeAddress, client: NodeAddress) -> bool:
         """Let a session go on over a connection, behind the events that its client has; False if
@@ -100,10 +105,9 @@ class Delivery:
     def drained(self, node: str) -> None:
         """The link to a node has taken what was sent, or is no more."""
         self._room_bytes[node] = BACKLOG_BYTES_MAX
-        for session in self._full.pop(node, ()):
-            at = self._attachments.sessions.get(session)
-            if at is not None:
-                self._plan(session, at)
+        if node in self._full:
+            self._turns.setdefault(node, {}).update(self._full.pop(node))
+            self._plan_turns()
 
     def gone(self, node: str) -> None:
         """A connection has ended; what was planned for it finds nobody."""
@@ -155,6 +159,11 @@ class Delivery:
     def _send_next(self, session: SessionId, at: Attachment) -> int:
         """Send a session the next that it lacks. Returns how many bytes that were."""
         found: ToSend = self._applier.step(self._sessions[session], EventsAfter(at.sent))
+        self.send(session, at, found)
+        return found.size_bytes
+
+    def send(self, session: SessionId, at: Attachment, found: ToSend) -> None:
+        """Send a session what was found for it; the rest has its turn."""
         for events in found.messages:
             self._applier.send(at.client, events)
             at.sent = events.last_sequence
@@ -162,7 +171,6 @@ class Delivery:
         at.left = found.left
         if found.left is Left.MORE:
             self._plan(session, at)
-        return found.size_bytes
 
     def has_room(self, node: str) -> bool:
         """Whether the link takes more. It is looked at when as much has been sent as it had room

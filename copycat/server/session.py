@@ -25,6 +25,7 @@ from copycat.server.steps import (
     Ending,
     EventsAfter,
     EventsPublished,
+    Forget,
 )
 from copycat.types import Index, ResourceId, SessionId
 
@@ -40,6 +41,10 @@ Like all that decides what a log means, it is to be the same on every server, an
 MESSAGE_BYTES_MAX = 256 << 10
 """Of the events that travel together, and are acknowledged together: far less than a frame may
 have. A larger event travels alone."""
+
+
+FORGOTTEN_AT_ONCE = 10_000
+"""Of answers or events; clients acknowledge fewer together. Others have to do so twice."""
 
 
 class Left(IntEnum):
@@ -58,14 +63,12 @@ class ToSend(NamedTuple):
     left: Left
 
 
-class _Queued(NamedTuple):
-    """What one entry published to the session, or a part of it."""
+_NOTHING_TO_SEND = ToSend([], 0, Left.NOTHING)
 
-    first_sequence: int
-    last_sequence: int
-    at_index: Index
-    events: list[Published]
-    size_bytes: int
+_Queued = tuple[int, int, Index, list[Published], int]
+"""What one entry published to the session, or a part of it: the sequences of the first and the last
+event, the index, the events, and their size. There may be a million, and a plain tuple is the least
+that they can be."""
 
 
 class Session(ServerActor):
@@ -114,27 +117,30 @@ class Session(ServerActor):
 
     def _trim(self, response_sequence: int, event_sequence: int) -> None:
         answers = self._answers
-        while answers:
+        left = FORGOTTEN_AT_ONCE
+        while answers and left > 0:
             first = next(iter(answers))
             last, _, _, counted_bytes = answers[first]
             if last > response_sequence:
                 break
             del answers[first]
             self._count_answer(-ANSWER_BYTES - counted_bytes)
-        events = self._events
-        while events and events[0].last_sequence <= event_sequence:
-            self._forget_events(events.popleft())
+            left -= 1
+        self._forget_events(event_sequence)
 
     def _count_answer(self, size_bytes: int) -> None:
         self._answers_bytes += size_bytes
         self._retained.size_bytes += size_bytes
 
     def ending(self, message: Ending, sender: NodeAddress) -> list[ResourceId]:
-        """Forget everything, and say who must be told."""
-        self._retained.size_bytes -= self._answers_bytes
-        while self._events:
-            self._forget_events(self._events.popleft())
+        """Say who must be told; ``forget`` is next."""
         return list(self.resources)
+
+    def forget(self, message: Forget, sender: NodeAddress) -> bool:
+        """Let go of what an ended session keeps, or of a part; True when that was all."""
+        self._count_answer(-self._answers_bytes)
+        self._forget_events(self._event_sequence)
+        return not self._events
 
     def ask_retained(self, message: AskRetained, sender: NodeAddress) -> int:
         """How much it keeps, each event counted as if no other session had it."""
@@ -142,31 +148,36 @@ class Session(ServerActor):
 
     # Events.
 
-    def events_published(self, message: EventsPublished, sender: NodeAddress) -> bool:
+    def events_published(self, message: EventsPublished, sender: NodeAddress) -> ToSend | None:
         """Queue what one entry published to this session, if there is room for it."""
         published: list[Published] = message.events  # type: ignore[assignment]
-        size_bytes = EVENT_BYTES * len(published) + sum([len(e.content) for e in published])
+        size_bytes = EVENT_BYTES * len(published)
+        for event in published:
+            size_bytes += len(event.content)
         if self._events_bytes + size_bytes > EVENTS_BYTES_MAX:
-            return False
+            return None
         if size_bytes <= MESSAGE_BYTES_MAX or len(published) == 1:
             self._queue(message.index, published, size_bytes)
-            return True
+        else:
+            self._queue_parts(message.index, published)
+        return _NOTHING_TO_SEND if message.sent is None else self._after(message.sent)
+
+    def _queue_parts(self, index: Index, published: list[Published]) -> None:
         part: list[Published] = []
         part_bytes = 0
         for event in published:
             size_bytes = EVENT_BYTES + len(event.content)
             if part and part_bytes + size_bytes > MESSAGE_BYTES_MAX:
-                self._queue(message.index, part, part_bytes)
+                self._queue(index, part, part_bytes)
                 part, part_bytes = [], 0
             part.append(event)
             part_bytes += size_bytes
-        self._queue(message.index, part, part_bytes)
-        return True
+        self._queue(index, part, part_bytes)
 
     def _queue(self, index: Index, events: list[Published], size_bytes: int) -> None:
         first = self._event_sequence + 1
         self._event_sequence += len(events)
-        self._events.append(_Queued(first, self._event_sequence, index, events, size_bytes))
+        self._events.append((first, self._event_sequence, index, events, size_bytes))
         self._events_bytes += size_bytes
         retained_bytes = EVENT_BYTES * len(events)
         for event in events:
@@ -175,39 +186,46 @@ class Session(ServerActor):
                 retained_bytes += len(event.content)
         self._retained.size_bytes += retained_bytes
 
-    def _forget_events(self, queued: _Queued) -> None:
-        self._events_bytes -= queued.size_bytes
-        retained_bytes = EVENT_BYTES * len(queued.events)
-        for event in queued.events:
-            event.holders -= 1
-            if event.holders == 0:
-                retained_bytes += len(event.content)
-        self._retained.size_bytes -= retained_bytes
+    def _forget_events(self, event_sequence: int) -> None:
+        queue, left = self._events, FORGOTTEN_AT_ONCE
+        while queue and left > 0 and queue[0][1] <= event_sequence:
+            _, _, _, events, size_bytes = queue.popleft()
+            self._events_bytes -= size_bytes
+            retained_bytes = EVENT_BYTES * len(events)
+            for event in events:
+                event.holders -= 1
+                if event.holders == 0:
+                    retained_bytes += len(event.content)
+            self._retained.size_bytes -= retained_bytes
+            left -= len(events)
 
     def events_after(self, message: EventsAfter, sender: NodeAddress) -> ToSend:
         """The next events for a client that was sent all up to a sequence: one message at least,
         unless it has to acknowledge first."""
-        queue, after = self._events, message.event_sequence
-        if after >= self._event_sequence or not queue:
-            return ToSend([], 0, Left.NOTHING)
-        last = queue[-1]
-        if last.first_sequence == after + 1:  # of a client that keeps up
-            if self._events_bytes - last.size_bytes >= protocol.EVENTS_WINDOW_BYTES:
-                return ToSend([], 0, Left.HELD_BACK)
-            return ToSend([self._message(last)], last.size_bytes, Left.NOTHING)
-        messages: list[Events] = []
-        size_bytes = before_bytes = 0
-        for queued in queue:
-            if queued.last_sequence > after:
-                if before_bytes >= protocol.EVENTS_WINDOW_BYTES:
-                    return ToSend(messages, size_bytes, Left.HELD_BACK)
-                if messages and size_bytes + queued.size_bytes > MESSAGE_BYTES_MAX:
-                    return ToSend(messages, size_bytes, Left.MORE)
-                messages.append(self._message(queued))
-                size_bytes += queued.size_bytes
-            before_bytes += queued.size_bytes
-        return ToSend(messages, size_bytes, Left.NOTHING)
+        return self._after(message.event_sequence)
 
-    def _message(self, queued: _Queued) -> Events:
-        contents = tuple([event.content for event in queued.events])
-        return Events(self.session, queued.first_sequence, queued.at_index, contents)
+    def _after(self, after: int) -> ToSend:
+        queue = self._events
+        if after >= self._event_sequence or not queue:
+            return _NOTHING_TO_SEND
+        first, _, index, events, size_bytes = queue[-1]
+        if first == after + 1:  # of a client that keeps up
+            if self._events_bytes - size_bytes >= protocol.EVENTS_WINDOW_BYTES:
+                return ToSend([], 0, Left.HELD_BACK)
+            return ToSend([self._message(first, index, events)], size_bytes, Left.NOTHING)
+        messages: list[Events] = []
+        sent_bytes = before_bytes = 0
+        for first, last, index, events, size_bytes in queue:
+            if last > after:
+                if before_bytes >= protocol.EVENTS_WINDOW_BYTES:
+                    return ToSend(messages, sent_bytes, Left.HELD_BACK)
+                if messages and sent_bytes + size_bytes > MESSAGE_BYTES_MAX:
+                    return ToSend(messages, sent_bytes, Left.MORE)
+                messages.append(self._message(first, index, events))
+                sent_bytes += size_bytes
+            before_bytes += size_bytes
+        return ToSend(messages, sent_bytes, Left.NOTHING)
+
+    def _message(self, first_sequence: int, index: Index, events: list[Published]) -> Events:
+        contents = tuple([event.content for event in events])
+        return Events(self.session, first_sequence, index, contents)

@@ -231,12 +231,13 @@ class Acknowledged:
 class EventsPublished:
     """Events for the session; at one index there may be several.
 
-    The result is False when the session keeps so much already that it has to end; then nothing
-    was queued.
+    The result is None when the session keeps so much already that it has to end; then nothing was
+    queued. Else it is a ``ToSend``.
     """
 
     index: int
     events: Plain  # a list of Published, not empty
+    sent: int | None  # the sequence after which events are to be sent now; None: nothing is
 
 
 @message(154)
@@ -249,6 +250,11 @@ class EventsAfter:
 @message(155)
 class Ending:
     """The session is no more. The result is the list of the resources it has used."""
+
+
+@message(157)
+class Forget:
+    """Let go of what an ended session keeps; the result is whether nothing is left."""
 
 
 @message(156)

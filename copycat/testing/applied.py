@@ -5,14 +5,13 @@ it steps. After every batch they compare what it has touched with what it did on
 every ``WHOLE_STATE_BATCHES`` batches the whole state.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
 from copycat.server.resource import Resource
-from copycat.server.retained import Published
 from copycat.server.steps import (
     AnswerQueries,
     ApplyOperations,
@@ -20,6 +19,7 @@ from copycat.server.steps import (
     CommandsAnswered,
     EndSession,
     EventsAfter,
+    EventsPublished,
 )
 from copycat.storage.batch import Batch
 from copycat.testing import rules
@@ -59,6 +59,7 @@ class _Following:
         self.index: Index = 0  # of the batch that is being applied
         self.sequences: dict[SessionId, int] = {}  # of the last command that was applied
         self.touched: dict[NodeAddress, Any] = {}  # the actors stepped by the last batch
+        self.events: dict[SessionId, int] = {}  # how many were queued
         self.applied = 0  # operations of the batch that is being applied
         self.answered = 0  # and the commands of it that were answered
         self.locks: dict[ResourceId, LockMachine] = {}
@@ -85,7 +86,6 @@ class Applied:
         self._story = story
         self._ledger = ledger
         self._expired: set[SessionId] = set()
-        self._published: dict[Index, dict[SessionId, tuple[bytes, ...]]] = {}
         self._order: list[tuple[str, tuple[Index, Term]]] = []  # who was first to apply what
         self._compared = 0  # so much of it was compared with what is committed
         self._changes: dict[Index, tuple[str, list[Part]]] = {}  # by index: whose are known
@@ -96,9 +96,9 @@ class Applied:
         """Watch the Applier of a server that has just started."""
         applier: Applier = node.actor_at(server.applier.serial)
         following = self._following[name] = _Following(name, applier)
-        apply_batch, queue_events, step = applier._apply_batch, applier._queue_events, applier.step
+        apply_batch, step = applier._apply_batch, applier.step
         end_session, children, touched = (
-            applier._end_session, children_of(applier), following.touched
+            applier.end_session, children_of(applier), following.touched
         )  # fmt: skip
 
         def watched_apply(batch: Batch) -> Iterator[None]:
@@ -107,13 +107,6 @@ class Applied:
             touched.clear()
             yield from apply_batch(batch)
             self._batch_applied(following, batch)
-
-        def watched_queue(
-            index: Index, log_time_us: int
-        ) -> Generator[None, None, dict[SessionId, list[Published]]]:
-            queued = yield from queue_events(index, log_time_us)
-            self._events_published(following.name, index, queued)
-            return queued
 
         def watched_step(
             child: NodeAddress, message: Any, sender: NodeAddress | None = None
@@ -126,6 +119,8 @@ class Applied:
                 following.applied += len(message.operations)
             elif kind is CommandsAnswered:
                 self._commands_answered(following, actor.session, message)
+            elif kind is EventsPublished and found is not None:
+                self.events_queued(name, following.events, actor.session, message)
             if type(actor) is Resource and type(actor.machine) is LockMachine:
                 by = message.session if kind in (ApplyOperations, EndSession) else 0
                 self._look_at_lock(following, actor.resource, actor.machine, by)
@@ -140,9 +135,8 @@ class Applied:
                 self.on_expiry(name, session, index)
 
         applier._apply_batch = watched_apply  # type: ignore[method-assign]
-        applier._queue_events = watched_queue  # type: ignore[method-assign]
         applier.step = watched_step  # type: ignore[method-assign]
-        applier._end_session = watched_end  # type: ignore[method-assign]
+        applier.end_session = watched_end  # type: ignore[method-assign]
 
     def stopped(self, name: str) -> None:
         """A server has stopped, and its state is gone."""
@@ -227,22 +221,48 @@ class Applied:
                 index=index,
             )
 
-    def _events_published(
-        self, name: str, index: Index, queued: dict[SessionId, list[Published]]
+    def note_events(self, name: str, applier: Applier) -> None:
+        """Note what a server publishes, where nothing else of it is watched."""
+        step, children = applier.step, children_of(applier)
+        counts: dict[SessionId, int] = {}
+
+        def noted(child: NodeAddress, message: Any, sender: NodeAddress | None = None) -> Any:
+            found = step(child, message, sender)
+            if type(message) is EventsPublished and found is not None:
+                self.events_queued(name, counts, children[child].actor.session, message)
+            return found
+
+        applier.step = noted  # type: ignore[method-assign]
+
+    def events_queued(
+        self,
+        name: str,
+        counts: dict[SessionId, int],
+        session: SessionId,
+        published: EventsPublished,
     ) -> None:
-        published = {s: tuple([event.content for event in all_]) for s, all_ in queued.items()}
-        known = self._published.get(index)
-        if known is None:
-            self._published[index] = published
-            for session, events in published.items():
-                self.events.setdefault(session, []).extend((index, event) for event in events)
-        elif known != published:
-            raise self._story.violated(
-                rules.SAME_EVENTS,
-                f"{name} publishes {published!r} at {index}, and another server {known!r}",
-                who=(name,),
-                index=index,
-            )
+        """A server has queued events in a session.
+
+        Args:
+            name: the server.
+            counts: how many events it has queued before in its present life, by session.
+            session: the session.
+            published: the index and the events, however they will be divided.
+        """
+        known = self.events.setdefault(session, [])
+        for event in published.events:  # type: ignore[attr-defined]
+            count, queued = counts.get(session, 0), (published.index, event.content)
+            counts[session] = count + 1
+            if count == len(known):
+                known.append(queued)
+            elif known[count] != queued:
+                raise self._story.violated(
+                    rules.SAME_EVENTS,
+                    f"event number {count + 1} of session {session} is {queued!r} on {name}, and on"
+                    f" another server {known[count]!r}",
+                    who=(name,),
+                    index=published.index,
+                )
 
     # Locks.
 

@@ -23,6 +23,7 @@ from copycat.actors.cell import Cell
 from copycat.actors.simulated_links import End
 from copycat.actors.simulated_network import SimulatedNetwork
 from copycat.actors.simulated_processor import Processor
+from copycat.protocol.client import EVENT_BYTES, EVENTS_WINDOW_BYTES
 from copycat.resources.lock import LockMachine
 from copycat.resources.map import MapMachine
 from copycat.server import operations
@@ -35,6 +36,7 @@ from copycat.server.replicator import Replicator
 from copycat.server.resource import Resource
 from copycat.server.server import Server
 from copycat.server.session import Session
+from copycat.server.steps import EventsAfter
 from copycat.storage import log
 from copycat.storage.batch import Batch
 from copycat.storage.log import Log
@@ -88,6 +90,20 @@ def _is_read_alone(*_: object) -> float:
     """What has come while a node was busy is read at once."""
     processor = Processor.at_work
     return 0.0 if processor is None or processor.is_busy else 1.0
+
+
+def _events_looked_at(_: object, session: Session, message: EventsAfter, __: object) -> float:
+    """The last one is known; else those of a window are gone through."""
+    queue = session._events
+    if not queue or queue[-1][0] == message.event_sequence + 1:
+        return 0.0
+    return float(min(len(queue), EVENTS_WINDOW_BYTES // EVENT_BYTES))
+
+
+def _events_forgotten(_: None, session: Session, event_sequence: int) -> float:
+    queue = session._events
+    last = min(event_sequence, session._event_sequence)
+    return float(max(0, last + 1 - queue[0][0])) if queue else 0.0
 
 
 COSTS: Mapping[str, Cost] = {
@@ -154,9 +170,8 @@ COSTS: Mapping[str, Cost] = {
     ),
     "event queued": Cost(Session, "events_published", 1.8),
     "events asked for": Cost(Session, "events_after", 2.0),
-    "event looked at": Cost(
-        Session, "events_after", 0.3, lambda _, session, *__: len(session._events)
-    ),
+    "event looked at": Cost(Session, "events_after", 0.06, _events_looked_at),
+    "event forgotten": Cost(Session, "_forget_events", 0.2, _events_forgotten, before=True),
 }
 """Every cost, by name."""
 

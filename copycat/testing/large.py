@@ -7,11 +7,10 @@ the monitors of time look on, which are the only ones here.
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from math import inf
-from typing import Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.codec import encode
@@ -77,19 +76,15 @@ class TimeMonitors(Monitors):
         node, server = self._cluster.node(name), self._cluster.server(name)
         self.timeliness.started(name, node, server)
         applier = node.actor_at(server.applier.serial)
-        queue_events, end_session = applier._queue_events, applier._end_session
-
-        def queued(index: Index, log_time_us: int) -> Generator[None, None, Any]:
-            found = yield from queue_events(index, log_time_us)
-            self.applied._events_published(name, index, found)
-            return found
+        self.applied.note_events(name, applier)
+        end_session = applier.end_session
 
         def ended(session: SessionId, index: Index, log_time_us: int, text: str) -> Iterator[None]:
             yield from end_session(session, index, log_time_us, text)
             if "expired" in text:
                 self.applied.on_expiry(name, session, index)
 
-        applier._queue_events, applier._end_session = queued, ended
+        applier.end_session = ended
 
     def _survey_roles(self, _: Index | None) -> list[str]:
         lines = []

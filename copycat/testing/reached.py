@@ -130,7 +130,7 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "copies of commands dropped": Branch(Sequencer, "arrive", after=_is_copy),
     "sessions expired": Branch(
-        Applier, "_end_session", before=_has_expired, once_for=lambda _, session, *__: session
+        Applier, "end_session", before=_has_expired, once_for=lambda _, session, *__: session
     ),
     "sessions moved": Branch(ReadQueue, "_attach"),
     "sessions lost by clients": Branch(
@@ -151,11 +151,11 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "entries with events divided": Branch(Session, "events_published", before=_is_divided),
     "events that waited for the client": Branch(
-        Session, "events_after", after=lambda found, *_: found.left is Left.HELD_BACK
+        Delivery, "send", before=lambda _, __, ___, found: found.left is Left.HELD_BACK
     ),
     "events that waited for the link": Branch(Delivery, "drained"),
     "reads that waited for the link": Branch(ReadQueue, "_wait_for_link"),
-    "events that waited for their turn": Branch(Delivery, "published", before=_is_behind),
+    "events that waited for their turn": Branch(Delivery, "keeps_up", before=_is_behind),
     "commands refused for bytes under way": Branch(
         UnderWay, "take", after=lambda result, *_: bool(result)
     ),

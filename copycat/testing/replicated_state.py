@@ -74,7 +74,7 @@ def part_of(actor: Session | Resource) -> Part:
         }
         # No event is plain, and there are events in nearly every session.
         fields["_events"] = [
-            (*each[:3], [(event.content, event.holders) for event in each.events])
+            (*each[:3], [(event.content, event.holders) for event in each[3]])
             for each in actor._events
         ]
         return _dumped(fields)

@@ -199,15 +199,15 @@ EVENTS = [
         "the chain of events is off by one",
         "Copycat 79962b02, #200",
         SESSION,
-        "Events(self.session, queued.first_sequence, queued.at_index, contents)",
-        "Events(self.session, queued.first_sequence + 1, queued.at_index, contents)",
+        "Events(self.session, first_sequence, index, contents)",
+        "Events(self.session, first_sequence + 1, index, contents)",
     ),
     Piece(
         "events are forgotten before the client has them",
         "Copycat #25, #31 (compacted before they were received)",
         SESSION,
-        "events[0].last_sequence <= event_sequence",
-        "events[0].last_sequence",
+        "queue[0][1] <= event_sequence",
+        "queue[0][1]",
     ),
 ]
 

@@ -6,19 +6,21 @@ import pytest
 
 from clubhouse import Clubhouse
 from copycat.actors import Identity
+from copycat.actors.budget import Budget
 from copycat.actors.simulation import Simulation
 from copycat.protocol import client as protocol
 from copycat.protocol.client import EVENT_BYTES, CommandsReply, Events, SessionEnded
 from copycat.server import retained as retained_module
 from copycat.server import session as session_module
+from copycat.server.fan_out import SESSIONS_AT_ONCE
 from copycat.server.retained import Published, Retained
 from copycat.server.session import EVENTS_BYTES_MAX, MESSAGE_BYTES_MAX, Left, Session, ToSend
 from copycat.server.steps import (
     Acknowledged,
     CommandsAnswered,
-    Ending,
     EventsAfter,
     EventsPublished,
+    Forget,
 )
 
 MEBIBYTE = 1 << 20
@@ -46,8 +48,8 @@ def session(simulation: Simulation, retained: Retained) -> Session:
 
 
 def publish(session: Session, index: int, *events: bytes) -> bool:
-    published = [Published(event) for event in events]
-    return session.events_published(EventsPublished(index, published), session.address)
+    published = EventsPublished(index, [Published(event) for event in events], None)
+    return session.events_published(published, session.address) is not None
 
 
 def acknowledge(session: Session, event_sequence: int) -> None:
@@ -69,15 +71,18 @@ def test_events_that_nobody_acknowledges_are_bounded(
     while publish(session, index, *together):
         index += 1
         assert index < 100
-    kept = [queued.size_bytes for queued in session._events]
+    kept = [size_bytes for *_, size_bytes in session._events]
     assert sum(kept) == session._events_bytes == retained.size_bytes
     assert EVENTS_BYTES_MAX - sum(kept) < len(together) * (EVENT_BYTES + size_bytes)
-    assert session._events[-1].at_index == index - 1
+    assert session._events[-1][2] == index - 1
     acknowledge(session, len(together))
     assert publish(session, index, *together)
     assert not publish(session, index + 1, *together)
-    acknowledge(session, (index - 1) * len(together))
+    kept_events, turns = (index - 2) * len(together), 1
+    while not session.forget(Forget(), session.address):
+        turns += 1
     assert session._events_bytes == retained.size_bytes == len(session._events) == 0
+    assert turns >= kept_events // session_module.FORGOTTEN_AT_ONCE, "not all in one handler"
 
 
 def test_the_events_of_an_entry_are_divided_and_numbered(session: Session) -> None:
@@ -127,7 +132,7 @@ def test_a_shared_event_is_counted_once(simulation: Simulation, retained: Retain
     ]
     event = [Published(bytes(10_000))]
     for one in sessions:
-        one.events_published(EventsPublished(9, event), one.address)
+        one.events_published(EventsPublished(9, event, None), one.address)
     assert retained.size_bytes == 10_000 + 3 * EVENT_BYTES
     answer = CommandsAnswered(1, 1, 9, bytes(500), 500, (), 0, 0)
     sessions[0].commands_answered(answer, sessions[0].address)
@@ -135,7 +140,7 @@ def test_a_shared_event_is_counted_once(simulation: Simulation, retained: Retain
     assert answers_bytes > 500
     acknowledge(sessions[1], 1)
     assert retained.size_bytes == 10_000 + 2 * EVENT_BYTES + answers_bytes
-    sessions[0].ending(Ending(), sessions[0].address)
+    assert sessions[0].forget(Forget(), sessions[0].address)
     assert retained.size_bytes == 10_000 + EVENT_BYTES
     acknowledge(sessions[2], 1)
     assert retained.size_bytes == 0
@@ -165,9 +170,11 @@ def test_sessions_that_have_no_room_end_and_the_others_hear_of_it(
     end = [["shouted", [bytes(4_500)]], *(["left", [gone]] for gone in (full, fuller, nearly))]
     assert club.told(last) == [["shouted", [bytes(4_900)]], *end]
     assert club.told(shouter)[2:] == end
-    assert club.told(nearly) == [["shouted", [bytes(4_900)]]]
+    told_sizes = [len(event) for _, (event,) in club.told(nearly)]
+    assert told_sizes == [4_900, 4_500], "what came before its end"
     words = [words for words in club.heard if type(words) is Events]
-    assert {message.session for message in words if message.index == shout} == {shouter, last}
+    told_now = {message.session for message in words if message.index == shout}
+    assert told_now == {shouter, nearly, last}
     told = next(words for words in club.heard if type(words) is SessionEnded)
     assert "64 MiB of events unacknowledged" in told.text
 
@@ -211,3 +218,36 @@ def test_when_all_keep_too_much_those_end_that_keep_most(
     told = next(words for words in club.heard if type(words) is SessionEnded)
     assert "all clients together" in told.text
     assert club.appliers[0]._retained.size_bytes < 60_000 * 7 / 8
+
+
+def test_an_event_for_many_sessions_is_queued_in_turns(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the budget is spent the rest is left to the next turn; the entry counts as applied when
+    all have it, and each is sent it once."""
+    club = Clubhouse(simulation)
+    members = [club.joined() for _ in range(100)]
+    club.apply()
+    for _ in range(3):
+        club.command(members[0], "shout", 10)
+    monkeypatch.setattr(Budget, "spent", property(lambda _: True))
+    applier = club.appliers[0]
+    before = applier._progress.applied_index
+    queued: list[int] = []
+    work = applier._work
+
+    def watched() -> None:
+        work()
+        cells = applier._myRef.children
+        sessions = [cells[at].actor for at in applier._sessions.values()]
+        queued.append(sum(len(session._events) for session in sessions))
+        assert (
+            queued[-1] // 100 == applier._progress.applied_index - before or queued[-1] % 100 == 0
+        )
+
+    monkeypatch.setattr(applier, "_work", watched)
+    club.apply()
+    assert queued[-1] == 300
+    steps = [after - before for before, after in zip([0, *queued], queued, strict=False)]
+    assert max(steps) == SESSIONS_AT_ONCE
+    assert {len(club.told(member)) for member in members} == {3}

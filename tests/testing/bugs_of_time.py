@@ -1,20 +1,20 @@
 """Bugs that break no rule but those of time: all comes right, and comes late."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
 from copycat.actors.budget import Budget
 from copycat.protocol.client import KeepAlive
 from copycat.server import replicator
-from copycat.server.applier import Applier
 from copycat.server.connection import Connection
+from copycat.server.delivery import Delivery
 from copycat.server.log_time import LogClock
+from copycat.server.progress import Attachment
 from copycat.server.replicator import Replicator
 from copycat.server.roles.leader import Leader
-from copycat.server.session import Session
-from copycat.server.steps import EventsAfter, Replicate, Tick
+from copycat.server.session import ToSend
+from copycat.server.steps import Replicate, Tick
 
 REIGN_S = 4.0
 
@@ -72,21 +72,7 @@ def feeds_without_an_end() -> AbstractContextManager[Any]:
 def sends_no_events() -> AbstractContextManager[Any]:
     """Events are queued, and stay there, whoever asks for them."""
 
-    def queue(one: Applier, index: int) -> None:
-        one._queue_events(index, one._log_time_us)
+    def keep(delivery: Delivery, session: int, at: Attachment, found: ToSend) -> None:
+        pass
 
-    def drop(session: Session, message: EventsAfter, sender: Any) -> list[Any]:
-        return []
-
-    return together(
-        patch.object(Applier, "_publish", queue), patch.object(Session, "events_after", drop)
-    )
-
-
-@contextmanager
-def together(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    """All of these."""
-    with ExitStack() as stack:
-        for one in patches:
-            stack.enter_context(one)
-        yield
+    return patch.object(Delivery, "send", keep)
