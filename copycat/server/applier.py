@@ -124,11 +124,11 @@ class Applier(ServerActor):
     def run_reads(self, message: RunReads, sender: NodeAddress) -> None:
         """Run reads now, or when what they must see has been applied."""
         budget = Budget(self.environment.clock)
-        for place, read in enumerate(message.reads):
-            if budget.spent:
+        for place, read in enumerate(message.reads, 1):
+            self._reads.add(read, message.index, self._attachments)
+            if budget.spent and place < len(message.reads):
                 self.send(self.address, RunReads(message.index, message.reads[place:]))
                 break
-            self._reads.add(read, message.index, self._attachments)
         self._run_reads(budget)
 
     def proceed_reading(self, message: ProceedReading, sender: NodeAddress) -> None:

@@ -120,7 +120,7 @@ class Delivery:
         budget = Budget(self._applier.environment.clock)
         self._planned = False
         turns, sessions = self._turns, self._attachments.sessions
-        while turns and not budget.spent:
+        while turns:
             node = next(iter(turns))
             behind = turns.pop(node)
             if not self.has_room(node):
@@ -134,6 +134,8 @@ class Delivery:
             at = sessions.get(session)
             if at is not None and at.client.node == node:
                 budget.take(self._send_next(session, at))
+            if budget.spent:
+                break
         self._plan_turns()
 
     def _go_on(self, session: SessionId, at: Attachment) -> None:

@@ -63,7 +63,7 @@ def _say_votes_twice(
 
 
 LIMITS: Mapping[str, Limit] = {
-    "budget_s": Limit(Budget.__init__.__kwdefaults__, "time_s", (-1.0,)),  # one element a turn
+    "budget_s": Limit(Budget.__init__.__kwdefaults__, "time_s", (1e-9,)),  # one element a turn
     "read_groups": Limit(reads, "GROUPS_MAX", (4,)),
     "request_bytes": Limit(replicator, "REQUEST_BYTES_MAX", (1, 500, 5_000)),
     "requests_in_flight": Limit(replicator, "REQUESTS_IN_FLIGHT_MAX", (1, 2, 4)),
