@@ -185,7 +185,7 @@ class Stopwatch:
                 meter = Meter(parts)
                 self.meters.append(meter)
                 function = getattr(owner, attribute)
-                timed = made[function] = self.timed(function, meter)
+                timed = made[inspect.unwrap(function)] = self.timed(function, meter)
                 is_bound = isinstance(vars(owner).get(attribute), classmethod | staticmethod)
                 new = staticmethod(timed) if is_bound else timed
                 patches.enter_context(patch.object(owner, attribute, new))
@@ -193,7 +193,7 @@ class Stopwatch:
                 timed = self.timed(getattr(owner, attribute), Meter({}))
                 patches.enter_context(patch.object(owner, attribute, timed))
             exchange_handlers(made)
-            patches.callback(exchange_handlers, {new: old for old, new in made.items()})
+            patches.callback(exchange_handlers, {function: function for function in made})
             yield
 
     def overhead_s(self) -> float:

@@ -196,24 +196,28 @@ def charging(costs: Mapping[str, Cost] = COSTS) -> Iterator[None]:
         made = {}
         for (owner, attribute), parts in functions.items():
             function = getattr(owner, attribute)
-            charged = made[function] = _charged(function, parts)
+            charged = made[inspect.unwrap(function)] = _charged(function, parts)
             is_bound = isinstance(vars(owner).get(attribute), classmethod | staticmethod)
             new = staticmethod(charged) if is_bound else charged
             patches.enter_context(patch.object(owner, attribute, new))
         exchange_handlers(made)
-        patches.callback(
-            exchange_handlers, {charged: function for function, charged in made.items()}
-        )
+        patches.callback(exchange_handlers, {function: function for function in made})
         patches.callback(_written.clear)
         yield
 
 
 def exchange_handlers(functions: Mapping[Any, Any]) -> None:
-    """Handlers of actors are looked up once a class: exchange them there, too."""
+    """Handlers of actors are looked up once a class: exchange them there, too.
+
+    Args:
+        functions: by what they wrap, however often: others may wrap the same function, and what is
+            left of them in a table would make the next world of this process another.
+    """
     for table in actor._tables.values():
         for kind, handler in table.items():
-            if handler in functions:
-                table[kind] = functions[handler]
+            wrapped = inspect.unwrap(handler)
+            if wrapped in functions:
+                table[kind] = functions[wrapped]
 
 
 def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..., Any]:

@@ -14,7 +14,6 @@ from math import inf
 
 from copycat.actors import NodeAddress
 from copycat.actors.codec import encode
-from copycat.actors.network_link import WRITE_BUFFER_BYTES_MAX
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
 from copycat.resources.counter import AsyncDistributedCounter
@@ -37,6 +36,10 @@ PAUSE_S = 0.02
 SESSION_TIMEOUT_S = 5.0
 CATCH_UP_S = 120.0
 SLOW_BYTES_PER_S = 250_000.0
+LINK_BYTES_MAX = 2 << 20
+"""What a slow link lets wait: less than a real one, and more than ever waits on it if nobody sends
+without looking."""
+
 REPLAY_S = 10.0
 """What it takes at scale 1 to apply the longest log, on top of what an election does."""
 
@@ -293,7 +296,7 @@ KINDS: Mapping[str, Kind] = {
     "large reads": Kind(lambda ground: _keys(ground, 40_000, 500), reads=True),
     "a crowd at a lock": Kind(lambda ground: _sessions(ground, 100, 300)),
     "a slow link": Kind(
-        lambda ground: _counted(ground, repeat(1, 20_000)), behind=True, slow_link=True
+        lambda ground: _counted(ground, repeat(1, 40_000)), behind=True, slow_link=True
     ),
 }
 """Every kind of world of true size, by name."""
@@ -325,6 +328,7 @@ def run_large(seed: int) -> LargeReport:
         cluster, timeliness = world.cluster, world.monitors.timeliness
         timeliness.led_within_s += REPLAY_S * scale
         timeliness.bears_clogs = True
+        timeliness.link_bytes_max = LINK_BYTES_MAX
         ground = world.prepare()
         behind = cluster.names[-1:] if kind.behind else ()
         grown = tuple(each for each in cluster.names if each not in behind)
@@ -332,7 +336,7 @@ def run_large(seed: int) -> LargeReport:
         began_s = simulation.now_s
         for each in behind if kind.slow_link else ():
             for other in grown:
-                simulation.network.clog(other, each, SLOW_BYTES_PER_S, WRITE_BUFFER_BYTES_MAX)
+                simulation.network.clog(other, each, SLOW_BYTES_PER_S, LINK_BYTES_MAX)
         cluster.start()
         cluster.run(world.work(WORK_S), CATCH_UP_S)
         if kind.reads:

@@ -62,6 +62,7 @@ class Timeliness:
         worst: how close to its bound each rule has come, as a part of it.
         led_within_s: of calm, until a leader serves.
         bears_clogs: whether links that carry little are no fault.
+        link_bytes_max: how much of our own may wait on a link without its being cut.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Timeliness:
         self.worst: dict[str, float] = {}
         self.led_within_s = LED_WITHIN_S
         self.bears_clogs = False
+        self.link_bytes_max = WRITE_BUFFER_BYTES_MAX
         self._cluster = cluster
         self._story = story
         self._applied = applied
@@ -196,7 +198,7 @@ class Timeliness:
 
     def _look_at_links(self) -> None:
         for source, target, waiting_bytes in self._cluster.simulation.network.overfull:
-            if waiting_bytes >= WRITE_BUFFER_BYTES_MAX:
+            if waiting_bytes >= self.link_bytes_max:
                 self._fail(
                     LINKS_HELD,
                     f"more than {waiting_bytes:,.0f} bytes of {source} wait for {target}, and so the"

@@ -5,15 +5,19 @@ It stands among the tests of servers because it is their functions that are rena
 
 import inspect
 import random
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from copycat.actors import actor
 from copycat.actors.simulated_processor import Processor
 from copycat.actors.simulation import Simulation
 from copycat.resources.counter import AsyncDistributedCounter
 from copycat.testing import costs
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.costs import COSTS, SCALE_MAX, SCALE_MIN, charging
+from copycat.testing.seeds import run_seed
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -85,3 +89,24 @@ def test_nodes_are_drawn_alike_and_within_bounds() -> None:
     assert 20 < max(scales) <= SCALE_MAX
     again = [costs.draw_processors(random.Random(seed), ("a", "b", "c")) for seed in range(200)]
     assert drawn == again
+
+
+def test_a_world_leaves_nothing_to_the_next() -> None:
+    """The tables of handlers, which are made in the first world that needs them, hold no wrapper
+    after it, neither of costs nor of the branches that are counted in the same functions."""
+    with patch.dict(actor._tables, clear=True):
+        first = run_seed(6, harm_s=1.0)
+        wrapped = [
+            handler
+            for table in actor._tables.values()
+            for handler in table.values()
+            if inspect.unwrap(handler) in {inspect.unwrap(f) for f in charged_functions()}
+        ]
+        assert wrapped
+        assert all(inspect.unwrap(handler) is handler for handler in wrapped)
+        assert run_seed(6, harm_s=1.0).trace_hash == first.trace_hash
+
+
+def charged_functions() -> list[Any]:
+    """Every function of the table."""
+    return [getattr(cost.owner, cost.attribute) for cost in COSTS.values()]

@@ -7,15 +7,13 @@ from unittest.mock import patch
 import pytest
 
 import bugs_of_time
-from copycat.actors.simulated_links import SimulatedLinks
-from copycat.protocol.raft import AppendEntries
+from copycat.server import replicator
 from copycat.testing import rules
 from copycat.testing.large import KINDS, SCALES, run_large
 from copycat.testing.timeliness import LINKS_HELD
 from copycat.testing.violation import InvariantViolated
 
 WORLDS = 20
-COPIES = 400
 
 
 def kind_of(seed: int) -> str:
@@ -39,16 +37,15 @@ def test_every_kind_is_run_at_every_scale_but_one() -> None:
     assert len(run) >= len(KINDS) * len(SCALES) - 1
 
 
-def repeats_itself() -> AbstractContextManager[Any]:
-    """A leader sends what a follower lacks again and again, whatever waits on the link."""
-    transmit = SimulatedLinks.transmit
-
-    def again(links: SimulatedLinks, target: Any, message: Any, sender: Any) -> None:
-        is_slow = type(message) is AppendEntries and links.unsent_bytes(target.node)
-        for _ in range(COPIES if is_slow else 1):
-            transmit(links, target, message, sender)
-
-    return patch.object(SimulatedLinks, "transmit", again)
+def feeds_without_looking() -> AbstractContextManager[Any]:
+    """A leader sends a follower all that it lacks, whatever waits on the link."""
+    return patch.multiple(
+        replicator,
+        UNSENT_BYTES_MAX=1 << 40,
+        BYTES_IN_FLIGHT_MAX=1 << 40,
+        BATCHES_IN_FLIGHT_MAX=1 << 40,
+        REQUESTS_IN_FLIGHT_MAX=1 << 40,
+    )
 
 
 @pytest.mark.long
@@ -58,7 +55,7 @@ def repeats_itself() -> AbstractContextManager[Any]:
     [
         (bugs_of_time.never_has_enough, "many sessions", rules.HANDLERS_SHORT),
         (bugs_of_time.never_has_enough, "a long replay", rules.HANDLERS_SHORT),
-        (repeats_itself, "a slow link", LINKS_HELD),
+        (feeds_without_looking, "a slow link", LINKS_HELD),
     ],
 )
 def test_what_shows_at_true_size_only_is_found(bug: Any, kind: str, rule: str) -> None:
