@@ -30,7 +30,7 @@ from copycat.server.replicator import Replicator
 from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
-from copycat.server.session import Session
+from copycat.server.session import Left, Session, ToSend
 from copycat.server.steps import CommandsAnswered, EventsAfter, FlushReads, Replicate
 from copycat.server.window import Sequencer
 from copycat.storage.ballot import Ballot
@@ -351,8 +351,8 @@ def replaces_any_version() -> AbstractContextManager[Any]:
 def sends_events_once() -> AbstractContextManager[Any]:
     """Events that were lost on the way are not sent again."""
 
-    def drop(session: Session, message: EventsAfter, sender: Any) -> list[Any]:
-        return []
+    def drop(session: Session, message: EventsAfter, sender: Any) -> ToSend:
+        return ToSend([], 0, Left.NOTHING)
 
     return patch.object(Session, "events_after", drop)
 
