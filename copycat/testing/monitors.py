@@ -12,6 +12,7 @@ from copycat.client.asynchronous import AsyncClient
 from copycat.server.peers import Following
 from copycat.server.roles.leader import Leader
 from copycat.storage.ballot import Ballot
+from copycat.storage.batch import Batch
 from copycat.storage.errors import StorageError
 from copycat.testing import rules
 from copycat.testing.applied import Applied
@@ -64,6 +65,7 @@ class Watched:
         self.term: Term = 0
         self.vote = 0
         self.log_written = -1
+        self.appended: dict[Index, Batch] = {}  # by base, since it was looked at
         self.ballot_durable = 0
         self.commit_index: Index = 0
         self.committed = 0  # how many batches
@@ -118,6 +120,13 @@ class Monitors:
         server = watched.server = self._cluster.server(name)
         watched.begin_life()
         watched.stopped = False
+        appended, append = watched.appended, server.log.append
+
+        def watched_append(batch: Batch) -> None:
+            append(batch)
+            appended[batch.base_index] = batch
+
+        server.log.append = watched_append  # type: ignore[method-assign]
         self._running.append(watched)
         self.story.tell(
             name, f"starts in term {server.ballot.term} with index {server.log.last_index}"
@@ -307,12 +316,15 @@ class Monitors:
         while watched.last_index < log.last_index:
             try:
                 with watched.node.disk.without_errors():
-                    batch = log.batch_at(watched.last_index + 1)
+                    # Of what is not on the disk yet a read of the log would put it there.
+                    index = watched.last_index + 1
+                    batch = watched.appended.get(index) or log.batch_at(index)
             except StorageError:
                 if watched.node.stopped:
                     return  # it has failed before what it appended was written, or sent
                 raise
             known.append(self.ledger.enter(watched.name, batch, known[-1] if known else None))
+        watched.appended.clear()
 
     def _truncated(self, watched: Watched, count: int) -> None:
         self.story.tell(

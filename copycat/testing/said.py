@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
+from copycat.actors.simulated_processor import Processor
 from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
 from copycat.protocol.raft import (
     AppendEntries,
@@ -57,10 +58,15 @@ class Said:
             kind = type(message)
             if kind in kinds:  # most are not
                 self.now += 1
-                if target.node == name and kind in arrives:
-                    arrives[kind](message, sender)
-                if sender.node == name and kind in leaves:
-                    leaves[kind](message, target)
+                # What a monitor decodes is no work of its node.
+                before, Processor.at_work = Processor.at_work, None
+                try:
+                    if target.node == name and kind in arrives:
+                        arrives[kind](message, sender)
+                    if sender.node == name and kind in leaves:
+                        leaves[kind](message, target)
+                finally:
+                    Processor.at_work = before
             deliver(target, message, sender)
 
         node.deliver = watched_deliver  # type: ignore[method-assign]
