@@ -28,7 +28,7 @@ class Budget:
             time_s: how long the loop may go on.
             size_bytes: how many bytes it may read, make or send.
         """
-        self._now_s = clock.monotonic_s
+        self._now_s = clock.passing_s
         self._end_s = self._now_s() + time_s
         self._left_bytes = size_bytes
 

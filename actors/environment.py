@@ -29,6 +29,11 @@ class Clock(Protocol):
         """By how much the clock of the machine was set back so far; ``monotonic_s`` ran on."""
         ...
 
+    def passing_s(self) -> float:
+        """Seconds since an arbitrary moment, at the least cost: for what takes milliseconds. It goes
+        back when the machine's clock is set back."""
+        ...
+
     def wall_time_s(self) -> float:
         """Seconds since 1970 by the node's wall clock, which may jump. For people only."""
         ...

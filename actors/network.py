@@ -52,6 +52,7 @@ _MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first 
 class RealClock:
     """The clocks of this machine; see ``environment.Clock``."""
 
+    passing_s = staticmethod(time.monotonic)
     wall_time_s = staticmethod(time.time)
 
     def __init__(self) -> None:

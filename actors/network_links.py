@@ -171,18 +171,19 @@ class NetworkLinks:
             CodecError: the message cannot travel.
         """
         link = self._used.get(target.node)
-        if link is not None and target.incarnation:
-            link = self._to_life(link, target)
         if link is None:
             self.lost += 1
         else:
+            life = target.incarnation
+            if life and link.hello is not None and link.hello.incarnation != life:
+                link = self._to_life(link, target)
             if type(message) in BULK_MESSAGES:
                 link = self._bulk_link(target.node, link)
             link.send(target, message, sender)
 
     def _to_life(self, used: Link, target: NodeAddress) -> Link:
         """The link that leads to this life of a node, if there is one; else the one in use."""
-        for link in (used, self._dialled.get(target.node), self._accepted.get(target.node)):
+        for link in (self._dialled.get(target.node), self._accepted.get(target.node)):
             hello = None if link is None else link.hello
             if link is not None and hello is not None and hello.incarnation == target.incarnation:
                 return link

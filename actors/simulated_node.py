@@ -41,7 +41,7 @@ class SimulatedClock:
         self._origin_s = origin_s
         self._wall_origin_s = WALL_START_S + self._began_s
         self._jumped_s = 0.0
-        self._steady = SteadyClock(lambda: self._running_s() + self._jumped_s)
+        self._steady = SteadyClock(lambda: self.passing_s() + self._jumped_s)
         self.monotonic_s = self._steady.monotonic_s
 
     @property
@@ -58,12 +58,13 @@ class SimulatedClock:
     @rate.setter
     def rate(self, rate: float) -> None:
         assert rate > 0, "a clock does not stand still or go back"
-        self._origin_s = self._running_s()
+        self._origin_s = self.passing_s()
         self._wall_origin_s = self.wall_time_s()
         self._began_s = self._time()
         self._rate = rate
 
-    def _running_s(self) -> float:
+    def passing_s(self) -> float:
+        """Seconds since an arbitrary moment, which no jump changes here."""
         return self._origin_s + (self._time() - self._began_s) * self._rate
 
     def wall_time_s(self) -> float:

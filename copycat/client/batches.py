@@ -358,6 +358,11 @@ class Waiting(Generic[B]):
         """The next one, which is not over."""
         return self._batches[0]
 
+    @property
+    def only(self) -> B | None:
+        """The next one if nothing else is there, as nearly always; else None."""
+        return self._batches[0] if len(self._batches) == 1 else None
+
     def append(self, batch: B) -> None:
         """Let a batch come last."""
         self._batches.append(batch)

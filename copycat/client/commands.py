@@ -156,7 +156,8 @@ class Commands:
         """
         unsent, sequence = self._unsent, self.last_sequence
         while unsent and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
-            count, size_bytes = run_that_fits(unsent)
+            only = unsent.only
+            count, size_bytes = (1, only.size_bytes) if only is not None else run_that_fits(unsent)
             if not self._room.take(size_bytes):
                 break
             batch = self._next_batch(count)

@@ -109,7 +109,10 @@ class Queries:
         while waiting and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
             if not self._commands.are_numbered_to(waiting.first.after_ordinal):
                 break
-            count, size_bytes = run_that_fits(self._alike())
+            only = waiting.only
+            count, size_bytes = (
+                (1, only.size_bytes) if only is not None else run_that_fits(self._alike())
+            )
             if not self._room.take(size_bytes):
                 self.lack_room = True
                 break

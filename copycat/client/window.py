@@ -69,16 +69,18 @@ class Window:
     @property
     def next(self) -> NodeAddress | None:
         """The session that has waited longest, if there is room for what it waits with."""
-        for session, size_bytes in self._waiting.items():
-            return session if self._has_room(size_bytes) else None
-        return None
+        if not self._waiting:
+            return None
+        session, size_bytes = next(iter(self._waiting.items()))
+        return session if self._has_room(size_bytes) else None
 
     def narrow(self) -> None:
         """A server had no room for what was sent."""
         self._limit_bytes = self._limit_bytes // 2
 
-    def widen(self, size_bytes: int) -> None:
-        """So much was answered."""
+    def answered(self, size_bytes: int) -> None:
+        """A request was answered: its room is free, and the window may be wider."""
+        self.give(size_bytes)
         if self._limit_bytes < BYTES_MAX:
             self._limit_bytes = min(self._limit_bytes + size_bytes, BYTES_MAX)
 
@@ -114,5 +116,6 @@ class Room:
 
     def answered(self, batch: "Batch") -> None:
         """A batch was answered."""
-        self._window.widen(batch.taken_bytes)
-        self.give_back(batch)
+        size_bytes, batch.taken_bytes = batch.taken_bytes, 0
+        self._taken_bytes -= size_bytes
+        self._window.answered(size_bytes)

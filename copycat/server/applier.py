@@ -38,7 +38,7 @@ from copycat.server.reading import ReadQueue
 from copycat.server.resource import Resource
 from copycat.server.retained import Retained
 from copycat.server.server_actor import ServerActor
-from copycat.server.session import Answer, Session
+from copycat.server.session import Answer, Left, Session
 from copycat.server.steps import (
     Acknowledged,
     Advance,
@@ -63,6 +63,7 @@ from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
 
+_NOTHING_LEFT = Left.NOTHING
 _NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
 
 
@@ -206,9 +207,8 @@ class Applier(ServerActor):
     def _settle(self, budget: Budget) -> bool:
         """Find out when the next timer or expiry is due; False if that takes another turn."""
         due, self._progress.next_due_us = self._due, None
-        while not due.is_settled:
-            due.take_front()
-            if budget.spent and not due.is_settled:
+        while not due.settle():
+            if budget.spent:
                 return False
         if due.front_us < inf:
             self._progress.next_due_us = int(due.front_us)
@@ -268,7 +268,8 @@ class Applier(ServerActor):
             attachment = self._attachments.sessions.get(session)
             if attachment is not None:
                 self._delivery.answer(attachment.client, answer)
-                self._delivery.acknowledged(session, attachment)
+                if attachment.left is not _NOTHING_LEFT:
+                    self._delivery.acknowledged(session, attachment)
 
     def _apply_nothing(self, batch: Batch) -> None:
         """A tick only lets log time pass, and a new leader's first batch renews the sessions."""

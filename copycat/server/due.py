@@ -79,42 +79,50 @@ class DueQueue:
         return {session: self._expiry_us(session) for session in self._lives_us}
 
     def _expiry_us(self, session: SessionId) -> int:
-        return max(self._lives_us[session], self._renewed_us) + self._timeouts_us[session]
+        life_us, renewed_us = self._lives_us[session], self._renewed_us
+        return (life_us if life_us > renewed_us else renewed_us) + self._timeouts_us[session]
 
     # What comes to the front.
 
     def take_front(self) -> Entry | None:
         """Take the first entry, or None if it is not to be there: then it was put to its place."""
-        heap = self._first()
-        entry = heap[0]
+        if not self.settle():
+            return None
+        entry = heappop(self._first())
         _, index, timer, resource = entry
-        moved_us = self._moved_us(entry)
-        if moved_us is not None and moved_us < inf:
-            heapreplace(heap, (int(moved_us), index, timer, resource))
+        if resource == 0:
+            del self._timeouts_us[index], self._lives_us[index]
         else:
-            heappop(heap)
-        if moved_us is None:
-            if resource == 0:
-                del self._timeouts_us[index], self._lives_us[index]
-            else:
-                del self._timers[resource, timer]
+            del self._timers[resource, timer]
         self._look()
-        return entry if moved_us is None else None
+        return entry
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the first entry is at its time, so that ``front_us`` is when something is due."""
-        return self.front_us == inf or self._moved_us(self._first()[0]) is None
-
-    def _moved_us(self, entry: Entry) -> float | None:
-        """When an entry that is not at its time is due; ``inf``: never; None: it is at its time."""
-        due_us, index, timer, resource = entry
+    def settle(self) -> bool:
+        """Put the first entry to its place; True if it is at its time already, so that ``front_us``
+        is when something is due, or if there is none."""
+        heap = self._first() if self._left else self._heap
+        if not heap:
+            return True
+        due_us, index, timer, resource = heap[0]
         if resource != 0:
-            return None if (resource, timer) in self._timers else inf
-        if index not in self._lives_us:
-            return inf
-        expiry_us = self._expiry_us(index)
-        return None if expiry_us == due_us else expiry_us
+            if (resource, timer) in self._timers:
+                return True
+            heappop(heap)
+        elif index not in self._lives_us:
+            heappop(heap)
+        else:
+            expiry_us = self._expiry_us(index)
+            if expiry_us == due_us:
+                return True
+            heapreplace(heap, (expiry_us, index, 0, 0))
+        self._look()
+        return False
+
+    def _is_dead(self, entry: Entry) -> bool:
+        _, index, timer, resource = entry
+        if resource == 0:
+            return index not in self._lives_us
+        return (resource, timer) not in self._timers
 
     # Two heaps.
 
@@ -127,7 +135,7 @@ class DueQueue:
         return left if left and (not heap or left[0] < heap[0]) else heap
 
     def _look(self) -> None:
-        heap = self._first()
+        heap = self._first() if self._left else self._heap
         self.front_us = heap[0][0] if heap else inf
 
     def _tidy(self) -> None:
@@ -138,6 +146,6 @@ class DueQueue:
             self._heap, self._left = [], self._heap
         for _ in range(min(_TIDIED_AT_ONCE, len(self._left))):
             entry = self._left.pop()  # without its last one a heap is a heap
-            if self._moved_us(entry) != inf:
+            if not self._is_dead(entry):
                 heappush(self._heap, entry)
         self._look()

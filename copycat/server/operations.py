@@ -172,12 +172,15 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
         return None
     if type(operations) is not list or len(operations) != count:
         return None
-    if count == 1 and _is_operation(operations[0]):
-        return [(0, operations[0][0], operations)]
     runs: list[Run] = []
     start, current = 0, None
     for place, operation in enumerate(operations):
-        if not _is_operation(operation):
+        if (
+            type(operation) is not list
+            or len(operation) < 2
+            or type(operation[0]) is not int
+            or type(operation[1]) is not str
+        ):
             return None
         if operation[0] != current:
             if place > 0:
@@ -185,16 +188,6 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
             start, current = place, operation[0]
     runs.append((start, operations[start][0], operations[start:] if start else operations))
     return runs
-
-
-def _is_operation(operation: Any) -> bool:
-    """Whether this names a resource and a method."""
-    return (
-        type(operation) is list
-        and len(operation) >= 2
-        and type(operation[0]) is int
-        and type(operation[1]) is str
-    )
 
 
 def _fail(runs: list[Run], place: int) -> None:

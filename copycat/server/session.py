@@ -97,14 +97,14 @@ class Session(ServerActor):
         """Keep an answer until it is acknowledged."""
         assert message.first_sequence == self.sequence + 1, "each command is applied once"
         self.sequence = message.last_sequence
-        self._trim(message.response_sequence, message.event_sequence)
+        freed_bytes = self._trim(message.response_sequence, message.event_sequence)
         self._answers[message.first_sequence] = (
             message.last_sequence,
             message.base_index,
             message.results,
             message.counted_bytes,
         )
-        self._count_answer(ANSWER_BYTES + message.counted_bytes)
+        self._count_answer(ANSWER_BYTES + message.counted_bytes - freed_bytes)
         while self._answers_bytes > ANSWERS_BYTES_MAX:  # of a client that does not acknowledge
             *_, counted_bytes = self._answers.pop(next(iter(self._answers)))
             self._count_answer(-ANSWER_BYTES - counted_bytes)
@@ -113,20 +113,23 @@ class Session(ServerActor):
 
     def acknowledged(self, message: Acknowledged, sender: NodeAddress) -> None:
         """Forget what the client says it has received."""
-        self._trim(message.response_sequence, message.event_sequence)
+        self._count_answer(-self._trim(message.response_sequence, message.event_sequence))
 
-    def _trim(self, response_sequence: int, event_sequence: int) -> None:
+    def _trim(self, response_sequence: int, event_sequence: int) -> int:
+        """Forget what was received; returns how much answers have counted that is to be given up."""
         answers = self._answers
-        left = FORGOTTEN_AT_ONCE
+        left, freed_bytes = FORGOTTEN_AT_ONCE, 0
         while answers and left > 0:
             first = next(iter(answers))
             last, _, _, counted_bytes = answers[first]
             if last > response_sequence:
                 break
             del answers[first]
-            self._count_answer(-ANSWER_BYTES - counted_bytes)
+            freed_bytes += ANSWER_BYTES + counted_bytes
             left -= 1
-        self._forget_events(event_sequence)
+        if self._events:
+            self._forget_events(event_sequence)
+        return freed_bytes
 
     def _count_answer(self, size_bytes: int) -> None:
         self._answers_bytes += size_bytes

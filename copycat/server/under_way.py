@@ -71,7 +71,7 @@ class UnderWay:
             if len(self._sessions) >= max(SESSIONS_KEPT_MIN, 2 * len(self._clients)):
                 self._sweep(now_s)
             held = self._sessions[session] = _Session(client)
-        elif held.batches:
+        else:
             self._forget_done(held, session, now_s)
         if held.size_bytes and held.size_bytes + size_bytes > SESSION_BYTES_MAX:
             return f"{held.size_bytes:,} bytes of this session are under way"
@@ -129,10 +129,13 @@ class UnderWay:
     def _forget_done(self, held: _Session, session: SessionId, now_s: float) -> None:
         batches, applied = held.batches, self._applied.get(session)
         lost_before_s = now_s - self._lost_after_s
+        done_bytes = 0
         while batches and (
             applied is None or batches[0][0] <= applied or batches[0][2] < lost_before_s
         ):
-            self._count(held, -batches.popleft()[1])
+            done_bytes += batches.popleft()[1]
+        if done_bytes:
+            self._count(held, -done_bytes)
 
     def _count(self, held: _Session, size_bytes: int) -> None:
         held.size_bytes += size_bytes

@@ -59,6 +59,7 @@ class UsersCode:
         self._recursion = recursion
         self._counts = recursion is Recursion.COUNTED
         self._depth = 0  # of the frame for which the interpreter's limit was set
+        self._limits: dict[int, int] = {}  # by depth; a server calls from few different ones
 
     def enter(self) -> None:
         """Give what the caller calls next its frames; to be asked before each row of calls."""
@@ -73,9 +74,12 @@ class UsersCode:
         while frame.f_back is not None:
             frame, depth = frame.f_back, depth + 1
         self._depth = depth
-        # What the interpreter counts besides frames differs, so the room is tried out.
-        sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
-        sys.setrecursionlimit(depth + 3 * FRAMES_MAX - _room())
+        limit = self._limits.get(depth)
+        if limit is None:
+            # What the interpreter counts besides frames differs, so the room is tried out.
+            sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
+            limit = self._limits[depth] = depth + 3 * FRAMES_MAX - _room()
+        sys.setrecursionlimit(limit)
 
     def place(self) -> tuple[object, int, str] | None:
         """Which call is under way, for other threads: an object that its row of calls has, its place

@@ -158,7 +158,7 @@ COSTS: Mapping[str, Cost] = {
     "session opened": Cost(Applier, "_apply_open_session", 30.0),
     "session ended": Cost(Applier, "_forget_session", 10.0),
     "session touched": Cost(DueQueue, "renew", 0.5),
-    "timetable read": Cost(DueQueue, "take_front", 3.0),
+    "timetable read": Cost(DueQueue, "settle", 3.0),
     "commands accepted": Cost(Connection, "submit_commands", 27.0),
     "connection gone": Cost(Server, "node_disconnected", 4.0),
     "attachment dropped": Cost(

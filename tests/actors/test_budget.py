@@ -14,6 +14,9 @@ class HandClock:
     def monotonic_s(self) -> float:
         return self.now_s
 
+    def passing_s(self) -> float:
+        return self.now_s
+
     def wall_time_s(self) -> float:
         return self.now_s
 
