@@ -35,8 +35,8 @@ def test_status_for_programs(shell: Shell) -> None:
     assert [server["id"] for server in document["servers"]] == ["n1", "n2", "n3"]
     for server in document["servers"]:
         assert list(server) == [
-            "id", "role", "term", "last_index", "commit_index", "applied_index", "log_bytes",
-            "sessions", "reachable", "handlers_over_10_ms", "handlers_over_50_ms",
+            "id", "role", "term", "last_index", "commit_index", "applied_index", "apply_stood_ms",
+            "log_bytes", "sessions", "reachable", "handlers_over_10_ms", "handlers_over_50_ms",
             "handlers_over_200_ms",
         ]  # fmt: skip
         assert server["reachable"] is True
