@@ -72,7 +72,7 @@ LIMITS: Mapping[str, Limit] = {
     "forgotten_sessions": Limit(window, "FORGOTTEN_MAX", (1,)),
     "early_requests": Limit(leader, "EARLY_MAX", (2,)),
     "under_way_of_session_bytes": Limit(under_way, "SESSION_BYTES_MAX", (1, 500)),
-    "under_way_of_client_bytes": Limit(under_way, "CLIENT_BYTES_MAX", (1, 500)),
+    "under_way_of_client_bytes": Limit(under_way, "CLIENT_BYTES_MAX", (1_000, 2_000)),
     "under_way_by_link_bytes": Limit(under_way, "LINK_BYTES_MAX", (1, 1_000)),
     "open_bytes": Limit(leader, "OPEN_BYTES_MAX", (2_000,)),
     "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
