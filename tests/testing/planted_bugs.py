@@ -23,6 +23,7 @@ from copycat.resources.lock import LockMachine
 from copycat.resources.map import MapMachine
 from copycat.server import replicator
 from copycat.server.applier import Applier
+from copycat.server.membership import LOST_DATA
 from copycat.server.outbox import Outbox
 from copycat.server.reading import ReadQueue
 from copycat.server.reads import Reads
@@ -377,7 +378,7 @@ REIGNS = (rules.ELECTION_SAFETY, rules.VOTES)
 COMMITTED = (rules.SAME_COMMITTED, rules.SAME_APPLIED, rules.COMMITTED_STAYS)
 INCOMPLETE = (rules.LEADER_COMPLETENESS, *COMMITTED)
 ACKNOWLEDGED = (rules.COVERED, rules.REPLICATION, rules.COMMIT_DURABLE, CUT_APART)
-TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION, rules.COMMIT_DURABLE)
+TRUNCATED = (rules.COMMITTED_STAYS, rules.REPLICATION, rules.COMMIT_DURABLE, LOST_DATA)
 NOT_VERIFIED = (rules.LOG_MATCHING, rules.REPLICATION, rules.COMMIT_DURABLE, *COMMITTED)
 OLD_READS = (rules.READS_FRESH, rules.QUERIES_IN_ORDER)
 DIVERGED = (
