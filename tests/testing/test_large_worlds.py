@@ -23,12 +23,12 @@ def kind_of(seed: int) -> str:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(WORLDS), ids=lambda seed: f"{seed} {kind_of(seed)}")
-def test_a_world_of_true_size(seed: int) -> None:
+@pytest.mark.parametrize("world", range(WORLDS), ids=lambda world: f"{world} {kind_of(world)}")
+def test_a_world_of_true_size(world: int) -> None:
     """A leader stays, no handler is long, live sessions stay, events come, and who lags catches
     up."""
-    report = run_large(seed)
-    assert report.kind == kind_of(seed)
+    report = run_large(world)
+    assert report.kind == kind_of(world)
 
 
 def test_every_kind_is_run_at_every_scale_but_one() -> None:
