@@ -103,10 +103,8 @@ SESSIONS = [
         "an answer is forgotten when the next command comes",
         "Copycat (results dropped by a session's own newer command)",
         SESSION,
-        "self.sequence = message.last_sequence\n"
-        "        self._trim(message.response_sequence, message.event_sequence)",
-        "self.sequence = message.last_sequence\n"
-        "        self._trim(message.first_sequence - 1, message.event_sequence)",
+        "freed_bytes = self._trim(message.response_sequence, message.event_sequence)",
+        "freed_bytes = self._trim(message.first_sequence - 1, message.event_sequence)",
         faults=("network",),
     ),
     Piece(
