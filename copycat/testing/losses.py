@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from copycat.actors.simulated_disk import SimulatedDisk
+from copycat.storage.errors import StorageError
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.lives import Lives
 from copycat.testing import rules
@@ -188,12 +189,15 @@ class Losses:
         """Whether every other server that has not lost anything has met a life, durably, that is not
         in the copy."""
         copied = disk_with(image)
-        server_id, lives = ServerIdentity(copied).server_id, Lives(copied).own
-        met = [
-            Lives(disk_with(self._cluster.disks[other].image())).met.get(server_id)
-            for other in self._cluster.names
-            if other != name and other not in self._cluster.lost
-        ]
+        try:
+            server_id, lives = ServerIdentity(copied).server_id, Lives(copied).own
+            met = [
+                Lives(disk_with(self._cluster.disks[other].image())).met.get(server_id)
+                for other in self._cluster.names
+                if other != name and other not in self._cluster.lost
+            ]
+        except StorageError:
+            return False  # a file of the copy or of another server is damaged, and says nothing
         return all(life is not None and life not in lives for life in met)
 
 

@@ -20,10 +20,8 @@ from copycat.client.event_order import EventOrder
 from copycat.client.session import ClientSession
 from copycat.client.window import Room
 from copycat.errors import IdentityRefused
-from copycat.protocol.client import EVENT_BYTES
 from copycat.protocol.raft import ReadIndex
 from copycat.resources.lock import AsyncLost, LockMachine
-from copycat.server import session as session_module
 from copycat.server.applier import Applier
 from copycat.server.delivery import Delivery
 from copycat.server.reading import ReadQueue
@@ -34,7 +32,6 @@ from copycat.server.roles.leader import Leader
 from copycat.server.roles.role import Role
 from copycat.server.server import Server
 from copycat.server.session import Left, Session
-from copycat.server.steps import EventsPublished
 from copycat.server.under_way import UnderWay
 from copycat.server.window import Sequencer
 from copycat.storage import log
@@ -77,12 +74,6 @@ def _is_copy(result: object, sequencer: Sequencer, message: Any, sender: object)
 
 def _has_expired(_applier: Applier, _session: int, _index: int, _time_us: int, text: str) -> bool:
     return text == "the session has expired"
-
-
-def _is_divided(_session: Session, message: EventsPublished, _sender: object) -> bool:
-    contents = [event.content for event in message.events]  # type: ignore[attr-defined]
-    size_bytes = sum([EVENT_BYTES + len(content) for content in contents])
-    return len(contents) > 1 and size_bytes > session_module.MESSAGE_BYTES_MAX
 
 
 def _is_behind(delivery: Delivery, session: int) -> bool:
@@ -149,7 +140,7 @@ BRANCHES: Mapping[str, Branch] = {
     "events asked for again": Branch(
         EventOrder, "_miss", before=lambda order, _: order.ask_at_s == inf
     ),
-    "entries with events divided": Branch(Session, "events_published", before=_is_divided),
+    "entries with events divided": Branch(Session, "_queue_parts"),
     "events that waited for the client": Branch(
         Delivery, "send", before=lambda _, __, ___, found: found.left is Left.HELD_BACK
     ),
