@@ -112,7 +112,7 @@ def encode_value(value: object) -> bytes:
     return encoded
 
 
-def value_to_send(value: object) -> bytes | Unencoded:
+def value_to_send(value: Any) -> bytes | Unencoded:
     """What stands for a value in an operation: its bytes, or what they are made of when it is sent.
 
     A long bytes or ASCII str is encoded late, so that those which wait take no memory of ours.
@@ -120,12 +120,15 @@ def value_to_send(value: object) -> bytes | Unencoded:
     Raises:
         InvalidType, TooLarge: as ``encode_value``.
     """
-    if (
-        isinstance(value, (str, bytes))
-        and LATE_BYTES_MIN <= len(value) <= VALUE_BYTES_MAX - HEAD_BYTES
-        and (type(value) is bytes or (type(value) is str and value.isascii()))
-    ):
-        return Unencoded(value, len(value) + HEAD_BYTES)
+    kind = type(value)
+    if kind is bytes or kind is str:
+        size = len(value)
+        if size < LATE_BYTES_MIN and kind is bytes:
+            return encode(value)  # nothing to be refused, as nearly always
+        if LATE_BYTES_MIN <= size <= VALUE_BYTES_MAX - HEAD_BYTES and (
+            kind is bytes or value.isascii()
+        ):
+            return Unencoded(value, size + HEAD_BYTES)
     return encode_value(value)
 
 

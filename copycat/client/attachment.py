@@ -110,7 +110,7 @@ class Attachment:
     @property
     def due_s(self) -> float:
         """When to call ``tick``."""
-        ends_at_s = self._patience.ends_at_s(self._servers.under_way_bytes)
+        ends_at_s = self._patience.ends_at_s(self._servers.window.taken_bytes)
         return min(self._ask_at_s, ends_at_s, self._servers.dial_at_s)
 
     def tick(self, now_s: float) -> None:
@@ -119,7 +119,7 @@ class Attachment:
             self._servers.dial_next(now_s)
         if self.node:
             self._patience.look(self._servers.traffic(self.node), now_s)
-        if self._patience.ends_at_s(self._servers.under_way_bytes) <= now_s:
+        if self._patience.ends_at_s(self._servers.window.taken_bytes) <= now_s:
             self._patience.ended()
             self.move_on(now_s)
         elif self._ask_at_s <= now_s:

@@ -42,6 +42,8 @@ _CONTAINERS = frozenset((list, tuple, dict))
 LATE_BYTES_MIN = 16 * 1024  # smaller ones are encoded at once
 
 _NUMBERS = frozenset((int, float, bool, type(None)))
+_SIMPLE = _NUMBERS | {str, bytes}
+OPERATION_WEIGHT = 8  # of an operation besides its parts
 
 
 def _failure(branch: int, kind: str, text: str) -> CopycatError:
@@ -145,12 +147,14 @@ B = TypeVar("B", bound=Batch)
 
 def earliest_deadline_s(calls: Sequence[OperationCall | None]) -> float:
     """The first deadline of these calls, or ``inf``."""
+    if len(calls) == 1 and calls[0] is not None:
+        return calls[0].deadline_s
     return min([call.deadline_s for call in calls if call is not None], default=inf)
 
 
 def weigh(operation: tuple[Any, ...]) -> int:
     """About how many bytes an operation takes; less than 0 if somebody can change it meanwhile."""
-    size_bytes = 8
+    size_bytes = OPERATION_WEIGHT
     fixed = True
     for part in operation:
         kind = type(part)
@@ -182,12 +186,42 @@ def _weight_within(value: Any, depth_left: int) -> int:
     return size_bytes
 
 
-def divide(calls: Sequence[OperationCall]) -> Iterator[tuple[Sequence[OperationCall], int]]:
+def divide(calls: Sequence[OperationCall]) -> list[tuple[Sequence[OperationCall], int]]:
     """Put calls together that go into one batch.
 
-    Yields:
-        Some calls, and how many bytes they take if they are to be encoded late; 0 if at once.
+    Returns:
+        Some calls each, and how many bytes they take if they are to be encoded late; 0 if at once.
     """
+    if len(calls) == 1:
+        weight = weigh(calls[0].operation)
+        return [(calls, weight if weight >= LATE_BYTES_MIN else 0)]
+    divided: list[tuple[Sequence[OperationCall], int]] = []
+    for start in range(0, len(calls), COMMANDS_PER_BATCH_MAX):
+        some = calls[start : start + COMMANDS_PER_BATCH_MAX]
+        size_bytes = _weight_together(some)
+        if not 0 < size_bytes <= OPERATIONS_BYTES_MAX:
+            return divided + _divided_singly(calls[start:])
+        divided.append((some, size_bytes if size_bytes >= LATE_BYTES_MIN else 0))
+    return divided
+
+
+def _weight_together(calls: Sequence[OperationCall]) -> int:
+    """What ``weigh`` says of all together, in far less time; 0 if they are not as simple as most."""
+    operations = [call.operation for call in calls]
+    if not _SIMPLE.issuperset(map(type, chain.from_iterable(operations))):
+        return 0
+    sizes = [
+        len(part)
+        for part in chain.from_iterable(operations)
+        if type(part) is bytes or type(part) is str
+    ]
+    return OPERATION_WEIGHT * len(operations) + sum(sizes)
+
+
+def _divided_singly(
+    calls: Sequence[OperationCall],
+) -> list[tuple[Sequence[OperationCall], int]]:
+    divided: list[tuple[Sequence[OperationCall], int]] = []
     start = size_bytes = 0
     fixed = True
     for at, call in enumerate(calls):
@@ -196,13 +230,15 @@ def divide(calls: Sequence[OperationCall]) -> Iterator[tuple[Sequence[OperationC
         if at > start and (
             at - start >= COMMANDS_PER_BATCH_MAX or larger_bytes > OPERATIONS_BYTES_MAX
         ):
-            yield calls[start:at], size_bytes if fixed and size_bytes >= LATE_BYTES_MIN else 0
+            late = fixed and size_bytes >= LATE_BYTES_MIN
+            divided.append((calls[start:at], size_bytes if late else 0))
             start, larger_bytes, fixed = at, abs(weight), True
         size_bytes = larger_bytes
         fixed = fixed and weight > 0
     if calls:
         late = fixed and size_bytes >= LATE_BYTES_MIN
-        yield calls[start:] if start else calls, size_bytes if late else 0
+        divided.append((calls[start:] if start else calls, size_bytes if late else 0))
+    return divided
 
 
 def _encodable(operation: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -220,7 +256,7 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
 
     Args:
         calls: of one batch, as far as ``divide`` can know.
-        late: there may be something in them that is ``Unencoded``.
+        late: they were ``unpacked`` before, and something in them may be ``Unencoded``.
     """
     packed: list[Packed] = []
     rest = deque((calls,) if calls else ())
@@ -228,7 +264,7 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
         some = rest.popleft()
         try:
             parts = [call.operation for call in some]
-            if late:
+            if late and Unencoded in set(map(type, chain.from_iterable(parts))):
                 parts = [_encodable(operation) for operation in parts]
             operations = encode_list(encode(parts[0])) if len(parts) == 1 else encode(parts)
         except CodecError as error:
@@ -237,7 +273,7 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
             else:
                 rest.extendleft(reversed(_parts(some, 2)))
             continue
-        size_bytes, values = len(operations), _values(parts)
+        size_bytes, values = len(operations), _values_of_flat(parts) if late else _values(parts)
         if size_bytes <= OPERATIONS_BYTES_MAX and values <= OPERATION_VALUES_MAX:
             packed.append((list(some), operations, values))
         elif len(some) > 1:
@@ -257,14 +293,20 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
 
 
 def unpacked(calls: Sequence[OperationCall]) -> Packed:
-    """Calls that are to be encoded when they are sent."""
-    return list(calls), b"", _values([call.operation for call in calls])
+    """Calls that are to be encoded when they are sent; ``divide`` has found no list or dict there."""
+    return list(calls), b"", _values_of_flat([call.operation for call in calls])
+
+
+def _values_of_flat(operations: Sequence[Sequence[Any]]) -> int:
+    """How many values operations without lists and dicts hold."""
+    return 1 + len(operations) + sum(map(len, operations))
 
 
 def _values(operations: Sequence[Sequence[Any]]) -> int:
     """How many values these operations hold, as a server counts them; they can be encoded."""
-    count = 1 + len(operations) + sum(map(len, operations))
-    if not _CONTAINERS.isdisjoint(map(type, chain.from_iterable(operations))):
+    count = _values_of_flat(operations)
+    parts = operations[0] if len(operations) == 1 else chain.from_iterable(operations)
+    if not _CONTAINERS.isdisjoint(map(type, parts)):
         left = [item for item in chain.from_iterable(operations) if type(item) in _CONTAINERS]
         while left:
             container = left.pop()
@@ -341,41 +383,35 @@ def run_that_fits(waiting: Iterable[Batch]) -> tuple[int, int]:
 
 
 class Waiting(Generic[B]):
-    """Batches that are to be sent, in order; those that are over are left out in passing."""
+    """Batches that are to be sent, in order; those that are over are left out in passing.
+
+    Attributes:
+        batches: all of them, for others to look at: whether there are any, and the first, which is
+            never over.
+    """
+
+    __slots__ = ("_over", "batches")
 
     def __init__(self) -> None:
-        self._batches: deque[B] = deque()
+        self.batches: deque[B] = deque()
         self._over = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._batches)
-
     def __iter__(self) -> Iterator[B]:
-        return (batch for batch in self._batches if batch.calls)
-
-    @property
-    def first(self) -> B:
-        """The next one, which is not over."""
-        return self._batches[0]
-
-    @property
-    def only(self) -> B | None:
-        """The next one if nothing else is there, as nearly always; else None."""
-        return self._batches[0] if len(self._batches) == 1 else None
+        return (batch for batch in self.batches if batch.calls)
 
     def append(self, batch: B) -> None:
         """Let a batch come last."""
-        self._batches.append(batch)
+        self.batches.append(batch)
 
     def prepend(self, batches: Sequence[B]) -> None:
         """Let these come first, in this order."""
-        self._batches.extendleft(reversed(batches))
+        self.batches.extendleft(reversed(batches))
 
     def take(self, count: int) -> list[B]:
         """Take the first ones out."""
         taken: list[B] = []
         while len(taken) < count:
-            batch = self._batches.popleft()
+            batch = self.batches.popleft()
             if batch.calls:
                 taken.append(batch)
             else:
@@ -386,17 +422,17 @@ class Waiting(Generic[B]):
     def one_is_over(self) -> None:
         """A batch has become over, by its deadline: in time that costs no more than its coming."""
         self._over += 1
-        if self._over * 2 > len(self._batches):
-            self._batches = deque(self)
+        if self._over * 2 > len(self.batches):
+            self.batches = deque(self)
             self._over = 0
         self._begin_with_open()
 
     def _begin_with_open(self) -> None:
-        while self._batches and not self._batches[0].calls:
-            self._batches.popleft()
+        while self.batches and not self.batches[0].calls:
+            self.batches.popleft()
             self._over -= 1
 
     def clear(self) -> None:
         """Forget all."""
-        self._batches.clear()
+        self.batches.clear()
         self._over = 0

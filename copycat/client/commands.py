@@ -74,7 +74,7 @@ class CommandBatch(Batch):
     def __init__(
         self, packed: Packed, first_ordinal: int, last_ordinal: int, size_bytes: int = 0
     ) -> None:
-        super().__init__(packed, size_bytes)
+        Batch.__init__(self, packed, size_bytes)  # it is said for every command, so without super
         self.first_ordinal = first_ordinal
         self.last_ordinal = last_ordinal
         self.first_sequence = 0
@@ -92,7 +92,7 @@ class CommandBatch(Batch):
 
     def clear(self) -> None:
         """Let go of calls and bytes."""
-        super().clear()
+        Batch.clear(self)
         self.message = self.results = None
 
     @property
@@ -109,28 +109,27 @@ class Commands:
         last_sequence: the last one given.
         answered_sequence: all responses up to this one have been received.
         retry_at_s: when to call ``retry``; it may be too early.
+        unsent: what is to be sent.
     """
 
-    def __init__(self, send: Callable[[Any], None], deadlines: Deadlines, room: Room) -> None:
+    def __init__(
+        self, send: Callable[[Any, float], None], deadlines: Deadlines, room: Room
+    ) -> None:
+        """``send``: puts a message on its way, at this time."""
         self.last_ordinal = 0
         self.last_sequence = 0
         self.answered_sequence = 0
         self.retry_at_s = inf
+        self.unsent: Waiting[CommandBatch] = Waiting()
         self._send = send
         self._deadlines = deadlines
         self._room = room
-        self._unsent: Waiting[CommandBatch] = Waiting()
         self._in_flight: dict[int, CommandBatch] = {}  # by first sequence, in order
-
-    @property
-    def wait(self) -> bool:
-        """Whether a command is to be sent."""
-        return bool(self._unsent)
 
     @property
     def are_unanswered(self) -> bool:
         """Whether a command is under way or waits to be."""
-        return bool(self._in_flight or self._unsent)
+        return bool(self._in_flight or self.unsent.batches)
 
     def submit(self, calls: Sequence[CommandCall]) -> None:
         """Take commands in; ``send_waiting`` sends them."""
@@ -145,7 +144,7 @@ class Commands:
         first = self.last_ordinal + 1
         self.last_ordinal += len(packed[0])
         batch = CommandBatch(packed, first, self.last_ordinal, size_bytes)
-        self._unsent.append(batch)
+        self.unsent.append(batch)
         self._deadlines.add(batch, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId, event_sequence: int) -> bool:
@@ -154,10 +153,13 @@ class Commands:
         Returns:
             Whether anything was sent, and with it this index of events.
         """
-        unsent, sequence = self._unsent, self.last_sequence
-        while unsent and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
-            only = unsent.only
-            count, size_bytes = (1, only.size_bytes) if only is not None else run_that_fits(unsent)
+        unsent, in_flight, sequence = self.unsent, self._in_flight, self.last_sequence
+        while unsent.batches and len(in_flight) < BATCHES_IN_FLIGHT_MAX:
+            batch: CommandBatch | None = unsent.batches[0]
+            if len(unsent.batches) == 1 and batch is not None:  # as nearly always
+                count, size_bytes = 1, batch.size_bytes
+            else:
+                count, size_bytes = run_that_fits(unsent)
             if not self._room.take(size_bytes):
                 break
             batch = self._next_batch(count)
@@ -176,14 +178,14 @@ class Commands:
                 batch.operations,
             )
             batch.sent_s = now_s
-            self.last_sequence = batch.last_sequence
-            self._in_flight[batch.first_sequence] = batch
+            self.last_sequence += batch.count
+            in_flight[batch.first_sequence] = batch
             self._send_copy(batch, now_s, retry_first_s(batch))
         return self.last_sequence > sequence
 
     def _next_batch(self, count: int) -> CommandBatch | None:
         """Make one batch of the first ones; None if nothing in them can be encoded."""
-        parts = self._unsent.take(count)
+        parts = self.unsent.take(count)
         first = parts[0]
         if count == 1 and first.operations:
             return first
@@ -195,7 +197,7 @@ class Commands:
             self._deadlines.add(made[-1], self.expire)
         for part in parts:
             part.clear()
-        self._unsent.prepend(made[1:])
+        self.unsent.prepend(made[1:])
         return made[0] if made else None
 
     def _send_copy(self, batch: CommandBatch, now_s: float, retry_delay_s: float) -> None:
@@ -203,7 +205,7 @@ class Commands:
         batch.retry_delay_s = retry_delay_s
         batch.retry_at_s = now_s + retry_delay_s
         self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
-        self._send(batch.message)
+        self._send(batch.message, now_s)
 
     # Answers.
 
@@ -275,7 +277,8 @@ class Commands:
 
     def are_numbered_to(self, ordinal: int) -> bool:
         """Whether no command up to this one waits to be sent."""
-        return not self._unsent or self._unsent.first.first_ordinal > ordinal
+        unsent = self.unsent.batches
+        return not unsent or unsent[0].first_ordinal > ordinal
 
     def sequence_at(self, ordinal: int) -> int:
         """The sequence of the last batch that was submitted up to this command."""
@@ -286,7 +289,7 @@ class Commands:
 
     def are_complete_to(self, ordinal: int) -> bool:
         """Whether nobody waits for a command up to this one."""
-        for batches in (self._in_flight.values(), self._unsent):
+        for batches in (self._in_flight.values(), self.unsent):
             for batch in batches:
                 if batch.first_ordinal > ordinal:
                     break
@@ -336,7 +339,7 @@ class Commands:
             withdrawn.first_sequence = 0
             withdrawn.message = None
             withdrawn.retry_at_s = withdrawn.sent_s = inf
-        self._unsent.prepend(unsent)
+        self.unsent.prepend(unsent)
         for withdrawn in unsent:
             if withdrawn is not batch and not all(withdrawn.calls):
                 self._leave_out_failed(withdrawn)
@@ -345,7 +348,7 @@ class Commands:
         """Let an unsent batch be without the calls that have failed."""
         leave_out(batch, [place for place, call in enumerate(batch.calls) if call is None])
         if not batch.calls:
-            self._unsent.one_is_over()
+            self.unsent.one_is_over()
 
     def lose(self, unsent: Failure, sent: Failure) -> None:
         """The session is gone: end all calls, and number the next ones from 1."""
@@ -355,9 +358,9 @@ class Commands:
                 batch.complete(batch.results)
             else:
                 batch.fail(unsent if batch.is_clean else sent)
-        for batch in self._unsent:
+        for batch in self.unsent:
             batch.fail(unsent)
         self._in_flight.clear()
-        self._unsent.clear()
+        self.unsent.clear()
         self.last_sequence = self.answered_sequence = 0
         self.retry_at_s = inf

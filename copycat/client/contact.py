@@ -57,7 +57,7 @@ class Contact:
         self._latest_s = max(self._latest_s, sent_s)
         if self._keep_alive_s == inf:
             self.keep_alive_at_s = self._latest_s + self._timeout_s * KEEP_ALIVE_PART
-        if now_s < self._latest_s + self._timeout_s * DOUBTFUL_PART:
+        if self.state != "connected" and now_s < self._latest_s + self._timeout_s * DOUBTFUL_PART:
             self.change("connected")
 
     @property

@@ -27,9 +27,14 @@ Expire = Callable[[Any, float, Failure], None]
 
 
 class Deadlines:
-    """What has to end, the earliest first."""
+    """What has to end, the earliest first.
+
+    Attributes:
+        next_s: when to look again; ``inf`` if nothing is watched. There may be nothing due then.
+    """
 
     def __init__(self) -> None:
+        self.next_s = inf
         self._heap: list[tuple[float, int, Dated, Expire]] = []
         self._added = 0  # breaks ties, so that equal deadlines pass in the order of their making
         self._tidied_at = TIDIED_MIN  # how many items there are when it is done next
@@ -39,6 +44,7 @@ class Deadlines:
         if item.deadline_s != inf:
             self._added += 1
             heappush(self._heap, (item.deadline_s, self._added, item, expire))
+            self.next_s = self._heap[0][0]
             if len(self._heap) > self._tidied_at:
                 self._tidy()
 
@@ -47,11 +53,10 @@ class Deadlines:
         self._heap = [held for held in self._heap if held[2].is_open]
         heapify(self._heap)
         self._tidied_at = max(TIDIED_MIN, 2 * len(self._heap))
+        self._look()
 
-    @property
-    def next_s(self) -> float:
-        """When to look again; ``inf`` if nothing is watched. There may be nothing due then."""
-        return self._heap[0][0] if self._heap else inf
+    def _look(self) -> None:
+        self.next_s = self._heap[0][0] if self._heap else inf
 
     def expire(self, now_s: float, not_applied: Failure, budget: Budget) -> None:
         """End the open items whose deadline has passed, as far as the budget goes."""
@@ -61,3 +66,4 @@ class Deadlines:
                 expire(item, now_s, not_applied)
         while self._heap and not self._heap[0][2].is_open:
             heappop(self._heap)
+        self._look()

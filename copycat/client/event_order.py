@@ -31,8 +31,8 @@ class EventOrder:
         ask_at_s: when to ask it (again); ``inf`` if none is open.
     """
 
-    def __init__(self, transmit: Callable[[Any], None]) -> None:
-        """Expect the first one; ``transmit`` asks a server for something."""
+    def __init__(self, transmit: Callable[[Any, float], None]) -> None:
+        """Expect the first one; ``transmit`` asks a server for something, at this time."""
         self.are_many = False
         self.sequence = 0
         self.ask_at_s = inf
@@ -80,7 +80,7 @@ class EventOrder:
         """Ask for missing events if that is due; one question is enough for a while."""
         if self.ask_at_s <= now_s:
             self.ask_at_s = now_s + ASK_AGAIN_S
-            self._transmit(ResetEvents(session, self.sequence, self._question))
+            self._transmit(ResetEvents(session, self.sequence, self._question), now_s)
 
     def answered(self, question: int) -> None:
         """What was asked for comes from here on."""

@@ -35,28 +35,30 @@ class Openings:
 
     Attributes:
         retry_at_s: when to call ``send_waiting`` again.
+        waiting: what was not sent yet, by number.
     """
 
-    def __init__(self, send: Callable[[Any], None], deadlines: Deadlines) -> None:
+    def __init__(self, send: Callable[[Any, float], None], deadlines: Deadlines) -> None:
+        """``send``: puts a message on its way, at this time."""
         self.retry_at_s = inf
         self._send = send
         self._deadlines = deadlines
         self._numbers = 0
-        self._waiting: dict[int, OpenCall] = {}  # not sent yet
+        self.waiting: dict[int, OpenCall] = {}
         self._in_flight: dict[int, OpenCall] = {}
 
     def submit(self, call: OpenCall) -> None:
         """Take a call in; ``send_waiting`` sends it."""
         self._numbers += 1
         call.number = self._numbers
-        self._waiting[call.number] = call
+        self.waiting[call.number] = call
         self._deadlines.add(call, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId) -> None:
         """Send what was not sent, was refused, or has been unanswered for long."""
-        while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
-            number = next(iter(self._waiting))
-            self._in_flight[number] = self._waiting.pop(number)
+        while self.waiting and len(self._in_flight) < IN_FLIGHT_MAX:
+            number = next(iter(self.waiting))
+            self._in_flight[number] = self.waiting.pop(number)
             self.retry_at_s = 0.0
         if self.retry_at_s > now_s:
             return
@@ -65,7 +67,9 @@ class Openings:
             if call.retry_at_s <= now_s:
                 call.copies += 1
                 call.retry_at_s = now_s + RETRY_FIRST_S
-                self._send(OpenResource(session, call.number, call.name, call.type, call.version))
+                self._send(
+                    OpenResource(session, call.number, call.name, call.type, call.version), now_s
+                )
             self.retry_at_s = min(self.retry_at_s, call.retry_at_s)
 
     def resend(self) -> None:
@@ -105,7 +109,7 @@ class Openings:
     def expire(self, call: OpenCall, now_s: float, not_applied: Failure) -> None:
         """Fail a call whose deadline has passed."""
         if self._in_flight.pop(call.number, None) is None:
-            del self._waiting[call.number]
+            del self.waiting[call.number]
         call.fail(
             OutcomeUnknown(f"no answer came in time: {call.name!r} may have been opened")
             if call.copies
@@ -114,5 +118,5 @@ class Openings:
 
     def close(self, not_applied: Failure) -> None:
         """Fail all calls."""
-        for call in (*self._in_flight.values(), *self._waiting.values()):
+        for call in (*self._in_flight.values(), *self.waiting.values()):
             self.expire(call, inf, not_applied)

@@ -65,32 +65,33 @@ class Queries:
     Attributes:
         retry_at_s: when to call ``retry``; it may be too early.
         lack_room: whether they wait for room; then it is theirs before any command's.
+        waiting: what is to be sent.
     """
 
     def __init__(
-        self, send: Callable[[Any], None], deadlines: Deadlines, commands: Commands, room: Room
+        self,
+        send: Callable[[Any, float], None],
+        deadlines: Deadlines,
+        commands: Commands,
+        room: Room,
     ) -> None:
+        """``send``: puts a message on its way, at this time."""
         self.retry_at_s = inf
         self.lack_room = False
+        self.waiting: Waiting[QueryBatch] = Waiting()
         self._send = send
         self._deadlines = deadlines
         self._commands = commands
         self._reads = 0  # drawn so far
         self._room = room
-        self._waiting: Waiting[QueryBatch] = Waiting()
         self._in_flight: dict[int, QueryBatch] = {}  # by read number
         # Answered, but earlier commands are not: a heap by the last of these.
         self._held: list[tuple[int, int, QueryBatch]] = []
 
     @property
-    def wait(self) -> bool:
-        """Whether a query is to be sent."""
-        return bool(self._waiting)
-
-    @property
     def are_unanswered(self) -> bool:
         """Whether a query is under way or waits to be."""
-        return bool(self._in_flight or self._waiting)
+        return bool(self._in_flight or self.waiting.batches)
 
     def submit(
         self, calls: Sequence[QueryCall], consistency: Consistency, after_ordinal: int
@@ -99,20 +100,21 @@ class Queries:
         for some, late_bytes in divide(calls):
             for packed in [unpacked(some)] if late_bytes else pack(some):
                 batch = QueryBatch(packed, consistency, after_ordinal, late_bytes)
-                self._waiting.append(batch)
+                self.waiting.append(batch)
                 self._deadlines.add(batch, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId, index: Index) -> None:
         """Send what waits, as far as the windows and the commands before it allow."""
-        waiting = self._waiting
+        waiting = self.waiting
         self.lack_room = False
-        while waiting and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
-            if not self._commands.are_numbered_to(waiting.first.after_ordinal):
+        while waiting.batches and len(self._in_flight) < BATCHES_IN_FLIGHT_MAX:
+            first = waiting.batches[0]
+            if not self._commands.are_numbered_to(first.after_ordinal):
                 break
-            only = waiting.only
-            count, size_bytes = (
-                (1, only.size_bytes) if only is not None else run_that_fits(self._alike())
-            )
+            if len(waiting.batches) == 1:  # as nearly always
+                count, size_bytes = 1, first.size_bytes
+            else:
+                count, size_bytes = run_that_fits(self._alike())
             if not self._room.take(size_bytes):
                 self.lack_room = True
                 break
@@ -136,14 +138,15 @@ class Queries:
                     batch.sequence,
                     index,
                     batch.operations,
-                )
+                ),
+                now_s,
             )
 
     def _alike(self) -> Iterator[QueryBatch]:
         """The first that waits, and those after it which may go with it."""
-        first = self._waiting.first
+        first = self.waiting.batches[0]
         yield first
-        for batch in self._waiting if not first.is_part else ():
+        for batch in self.waiting if not first.is_part else ():
             if batch is first:
                 continue
             if batch.is_part or batch.consistency != first.consistency:
@@ -154,7 +157,7 @@ class Queries:
 
     def _next_batch(self, count: int) -> QueryBatch | None:
         """Make one batch of the first ones; None if nothing in them can be encoded."""
-        parts = self._waiting.take(count)
+        parts = self.waiting.take(count)
         first = parts[0]
         if count == 1 and first.operations:
             return first
@@ -165,7 +168,7 @@ class Queries:
             part.clear()
         for batch in made:
             self._deadlines.add(batch, self.expire)
-        self._waiting.prepend(made[1:])
+        self.waiting.prepend(made[1:])
         return made[0] if made else None
 
     # Answers.
@@ -213,7 +216,7 @@ class Queries:
         """Let the next attempt at these come first, in this order."""
         for batch in batches:
             self._room.give_back(batch)
-        self._waiting.prepend(batches)
+        self.waiting.prepend(batches)
 
     def answer_too_large(self, read: int, text: str) -> None:
         """Ask for the answers in two halves, or give up if there is only one."""
@@ -230,7 +233,7 @@ class Queries:
         for half in halves:
             half.is_part = True
             self._deadlines.add(half, self.expire)
-        self._waiting.prepend(halves)
+        self.waiting.prepend(halves)
         batch.clear()
 
     # Sending again.
@@ -273,7 +276,7 @@ class Queries:
         is_held = batch.results is not None
         batch.clear()
         if not is_held and not self._give_up(batch):
-            self._waiting.one_is_over()
+            self.waiting.one_is_over()
 
     def _give_up(self, batch: QueryBatch) -> bool:
         """End the present attempt at a batch, if there is one."""
@@ -288,13 +291,13 @@ class Queries:
         """The session is gone: end all calls."""
         for batch in self._in_flight.values():
             self._room.give_back(batch)
-        for batch in (*self._in_flight.values(), *self._waiting):
+        for batch in (*self._in_flight.values(), *self.waiting):
             batch.fail(error)
         for _, _, batch in self._held:
             if batch.calls:
                 assert batch.results is not None, "a held batch has its answer"
                 batch.complete(batch.results)
         self._in_flight.clear()
-        self._waiting.clear()
+        self.waiting.clear()
         self._held.clear()
         self.retry_at_s = inf

@@ -98,6 +98,7 @@ class Servers:
     Attributes:
         dial_at_s: when to call ``dial_next``; ``inf`` if nothing is left to be dialled.
         leader_term: of the last news about a leader; 0 if there have been none.
+        window: what all sessions of this node have under way.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Servers:
         self._given = options.endpoints
         self._members: tuple[str, ...] = ()  # as the servers themselves call them
         self._selection = options.selection
+        self.window = shared.window
         self._shared = shared
         self._links = links
         self._dialled: dict[str, None] = {}
@@ -182,11 +184,6 @@ class Servers:
     def traffic(self, name: str) -> Traffic:
         """What has gone over the link to a server."""
         return self._links.traffic(name)
-
-    @property
-    def under_way_bytes(self) -> int:
-        """What this node's sessions have sent and have no answer to."""
-        return self._shared.window.taken_bytes
 
     # The choice.
 

@@ -82,7 +82,6 @@ class ClientSession(Actor):
         self._options = options
         self._inbox = inbox
         self._nonce = self.environment.random.randbytes(NONCE_BYTES)
-        links = self.environment.links
         shared = shared or SharedLinks()
         self._window = shared.window
         room = Room(self._window, self.address)
@@ -91,7 +90,7 @@ class ClientSession(Actor):
         self._queries = Queries(self._transmit, self._deadlines, self._commands, room)
         self._openings = Openings(self._transmit, self._deadlines)
         self._connects: dict[ConnectCall, None] = {}
-        self._servers = Servers(options, shared, links)
+        self._servers = Servers(options, shared, self.environment.links)
         self._patience = Patience(self.environment.random)
         self._attachment = Attachment(self._servers, self._patience, self.send, self._question)
         self._opening_s = inf  # when the session was asked for first
@@ -104,7 +103,7 @@ class ClientSession(Actor):
         self._closing = False
         self._wake_s = inf
 
-        links.watch(self.address)
+        self.environment.links.watch(self.address)
         now_s = self._now_s()
         self._servers.dial_next(now_s)
         self._attachment.use_best(now_s)
@@ -134,7 +133,8 @@ class ClientSession(Actor):
         for connect in turn.connects:
             self._deadlines.add(connect, self._connect_expired)
             self._connects[connect] = None
-        self._end_connects()
+        if self._connects:
+            self._end_connects()
         self._go_on(self._now_s())
 
     def close(self, message: Close, sender: NodeAddress) -> None:
@@ -264,8 +264,7 @@ class ClientSession(Actor):
         """Complete a batch, and what it has held up."""
         if message.session == self.session:
             self._attachment.heard(sender)
-            sent_s = self._commands.answered(message)
-            if sent_s is not None:
+            if (sent_s := self._commands.answered(message)) is not None:
                 now_s = self._now_s()
                 self._contact.made(sent_s, now_s)
                 self._queries.release()
@@ -385,11 +384,11 @@ class ClientSession(Actor):
 
     # Sending.
 
-    def _transmit(self, message: Any) -> None:
+    def _transmit(self, message: Any, now_s: float) -> None:
         """Send something that is answered."""
         connection = self._attachment.connection
         assert connection is not None, "requests travel on a connection"
-        self._patience.asked(self._now_s())
+        self._patience.asked(now_s)
         self.send(connection, message)
 
     def _go_on(self, now_s: float) -> None:
@@ -401,15 +400,16 @@ class ClientSession(Actor):
         if ready and not self._closing:
             if self._queries.lack_room:
                 self._queries.send_waiting(now_s, self.session, self._index)
-            if self._commands.wait and self._commands.send_waiting(
+            if self._commands.unsent.batches and self._commands.send_waiting(
                 now_s, self.session, self._events.sequence
             ):
                 self._events.acknowledged()
-            if self._queries.wait:
+            if self._queries.waiting.batches:
                 self._queries.send_waiting(now_s, self.session, self._index)
-            self._openings.send_waiting(now_s, self.session)
-        if (session := self._window.next) is not None:
-            self._let_next_proceed(session)
+            if self._openings.waiting or self._openings.retry_at_s <= now_s:
+                self._openings.send_waiting(now_s, self.session)
+        if self._window.waiting:
+            self._let_next_proceed(self._window.next)
         if self._wake_s > now_s + BUSY_WAKE_S or self._deadlines.next_s < self._wake_s:
             self._plan(now_s)
 
@@ -445,7 +445,7 @@ class ClientSession(Actor):
         if self._closing:
             if self._close_at_s <= now_s:
                 self._close_at_s = now_s + CLOSE_AGAIN_S
-                self._transmit(CloseSession(self.session))
+                self._transmit(CloseSession(self.session), now_s)
             return
         if self._resend_at_s <= now_s:
             self._resend_at_s = inf
@@ -460,7 +460,7 @@ class ClientSession(Actor):
         if self._contact.keep_alive_at_s <= now_s:
             self._contact.keep_alive_sent(now_s)
             answered = self._commands.answered_sequence
-            self._transmit(KeepAlive(self.session, answered, self._events.sequence))
+            self._transmit(KeepAlive(self.session, answered, self._events.sequence), now_s)
             self._events.acknowledged()
 
     def _plan(self, now_s: float) -> None:

@@ -29,13 +29,17 @@ class Window:
     has refused something as too much, the window gets narrower; with every answer it gets wider.
 
     Attributes:
+        limit_bytes: how wide it is.
         taken_bytes: sent and not answered.
+        waiting: the sessions that wait for room, longest first, and the bytes of the next request.
     """
 
+    __slots__ = ("limit_bytes", "taken_bytes", "waiting")
+
     def __init__(self) -> None:
-        self._limit_bytes = BYTES_MAX
+        self.limit_bytes = BYTES_MAX
         self.taken_bytes = 0
-        self._waiting: dict[NodeAddress, int] = {}  # bytes of the next request; longest first
+        self.waiting: dict[NodeAddress, int] = {}
 
     def take(self, session: NodeAddress, size_bytes: int) -> bool:
         """Take room for a request, which ``give`` gives back; without room the session waits.
@@ -43,8 +47,8 @@ class Window:
         Returns:
             Whether the request may be sent.
         """
-        waiting = self._waiting
-        if waiting or self.taken_bytes + size_bytes > self._limit_bytes:
+        waiting = self.waiting
+        if waiting or self.taken_bytes + size_bytes > self.limit_bytes:
             is_first = next(iter(waiting), session) == session
             if not (is_first and self._has_room(size_bytes)):
                 waiting[session] = size_bytes
@@ -54,7 +58,7 @@ class Window:
         return True
 
     def _has_room(self, size_bytes: int) -> bool:
-        return not self.taken_bytes or self.taken_bytes + size_bytes <= self._limit_bytes
+        return not self.taken_bytes or self.taken_bytes + size_bytes <= self.limit_bytes
 
     def give(self, size_bytes: int) -> None:
         """A request was answered or given up."""
@@ -63,26 +67,27 @@ class Window:
 
     def leave(self, session: NodeAddress) -> NodeAddress | None:
         """A session waits no more; who is next, then?"""
-        self._waiting.pop(session, None)
+        self.waiting.pop(session, None)
         return self.next
 
     @property
     def next(self) -> NodeAddress | None:
         """The session that has waited longest, if there is room for what it waits with."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        session, size_bytes = next(iter(self._waiting.items()))
+        session, size_bytes = next(iter(self.waiting.items()))
         return session if self._has_room(size_bytes) else None
 
     def narrow(self) -> None:
         """A server had no room for what was sent."""
-        self._limit_bytes = self._limit_bytes // 2
+        self.limit_bytes = self.limit_bytes // 2
 
     def answered(self, size_bytes: int) -> None:
         """A request was answered: its room is free, and the window may be wider."""
-        self.give(size_bytes)
-        if self._limit_bytes < BYTES_MAX:
-            self._limit_bytes = min(self._limit_bytes + size_bytes, BYTES_MAX)
+        self.taken_bytes -= size_bytes
+        assert self.taken_bytes >= 0, "no more is given back than was taken"
+        if self.limit_bytes < BYTES_MAX:
+            self.limit_bytes = min(self.limit_bytes + size_bytes, BYTES_MAX)
 
 
 class Room:
@@ -96,10 +101,12 @@ class Room:
     def take(self, size_bytes: int) -> bool:
         """Take room for a request; else it may be tried again when something was answered, or when
         it is this session's turn."""
-        taken_bytes = self._taken_bytes + size_bytes
+        taken_bytes, window = self._taken_bytes + size_bytes, self._window
         if self._taken_bytes and taken_bytes > SESSION_BYTES_MAX:
             return False
-        if not self._window.take(self._session, size_bytes):
+        if not window.waiting and window.taken_bytes + size_bytes <= window.limit_bytes:
+            window.taken_bytes += size_bytes  # as nearly always
+        elif not window.take(self._session, size_bytes):
             return False
         self._taken_bytes = taken_bytes
         return True

@@ -134,7 +134,9 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "requests that found no room": Branch(Room, "take", after=lambda result, *_: not result),
     "commands encoded late": Branch(
-        Commands, "_next_batch", before=lambda commands, _: not commands._unsent.first.operations
+        Commands,
+        "_next_batch",
+        before=lambda commands, _: not commands.unsent.batches[0].operations,
     ),
     "events asked for again": Branch(
         EventOrder, "_miss", before=lambda order, _: order.ask_at_s == inf

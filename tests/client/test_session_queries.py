@@ -124,8 +124,12 @@ def test_joined_queries_see_all_that_each_of_them_would() -> None:
     """Queries that were refused in another order than sent still follow their commands."""
     sent: list[Any] = []
     room = Room(Window(), NodeAddress("c", 1, 1))
-    commands = Commands(sent.append, Deadlines(), room)
-    queries = Queries(sent.append, Deadlines(), commands, room)
+
+    def send(message: Any, _now_s: float) -> None:
+        sent.append(message)
+
+    commands = Commands(send, Deadlines(), room)
+    queries = Queries(send, Deadlines(), commands, room)
 
     def call() -> QueryCall:
         return QueryCall((1, "items"), inf, Future(), Consistency.LINEARIZABLE)

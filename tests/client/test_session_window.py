@@ -113,10 +113,10 @@ def test_a_refused_client_sends_less_at_once(simulation: Simulation, cluster: Fa
             cluster.refusal = (Refusal.OVERLOADED, "no room")
             await asyncio.sleep(1.0)
             window = client._household.links.window  # type: ignore[union-attr]
-            narrowest = window._limit_bytes
+            narrowest = window.limit_bytes
             cluster.refusal = None
             await asyncio.gather(*puts)
-            return narrowest, window._limit_bytes
+            return narrowest, window.limit_bytes
 
     narrowest, widest = simulation.run(run())
     assert narrowest < len(LARGE) < widest == BYTES_MAX
