@@ -62,6 +62,16 @@ class Attachment:
         if node:
             self._ask(now_s)
 
+    def reached(self, node: str, now_s: float) -> None:
+        """A link to a server is up. One that has failed us, and was asked again since there was no
+        other, is not waited for any longer."""
+        if self.node in ("", node):
+            self.use(node, now_s)
+        elif self.connection is None and self._servers.is_doubted(self.node, now_s):
+            self.use(self._servers.choose(now_s), now_s)
+        else:
+            self.move_to_leader(now_s)
+
     def use_best(self, now_s: float) -> None:
         """Ask the best server that is connected; the connection so far is gone."""
         self.use(self._servers.choose(now_s), now_s)

@@ -159,7 +159,8 @@ class Servers:
     # News of links.
 
     def connected(self, notice: NodeConnected) -> None:
-        """A link to a server is up."""
+        """A link to a server is up. Whatever it did not do before, it may do now."""
+        self._doubted_at_s.pop(notice.node, None)
         self._shared.connected(self._links, notice)
 
     def unreachable(self, notice: NodeUnreachable, now_s: float) -> None:
@@ -196,10 +197,9 @@ class Servers:
         worst = len(order)
 
         def rank(name: str) -> tuple[float, bool, int]:
-            doubted_s = self._doubted_at_s.get(name, -inf)
             endpoint = up[name]
             return (
-                doubted_s if now_s - doubted_s < DOUBT_S else -inf,
+                self._doubted_at_s[name] if self.is_doubted(name, now_s) else -inf,
                 not (self._selection == "leader" and endpoint == self._leader),
                 order.index(endpoint) if endpoint in order else worst,
             )
@@ -209,6 +209,10 @@ class Servers:
     def doubt(self, name: str, now_s: float) -> None:
         """A server did not do what it should: prefer others for a while."""
         self._doubted_at_s[name] = now_s
+
+    def is_doubted(self, name: str, now_s: float) -> bool:
+        """Whether others are preferred."""
+        return now_s - self._doubted_at_s.get(name, -inf) < DOUBT_S
 
     def leader_changed(self, endpoint: str, term: int) -> bool:
         """Note who leads.

@@ -180,10 +180,7 @@ class ClientSession(Actor):
             return
         now_s = self._now_s()
         self._servers.connected(message)
-        if self._attachment.node in ("", message.node):
-            self._attachment.use(message.node, now_s)
-        else:
-            self._attachment.move_to_leader(now_s)
+        self._attachment.reached(message.node, now_s)
         self._plan(now_s)
 
     def node_disconnected(self, message: NodeDisconnected, sender: NodeAddress) -> None:

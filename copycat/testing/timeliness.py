@@ -44,7 +44,7 @@ LED_WITHIN_S = 10.0
 SETTLED_AFTER_S = 3.0
 """Of calm, after which a leader that serves stays: what was late has come, and links are up."""
 
-EVENTS_WITHIN_S = 5.0
+EVENTS_WITHIN_S = 2.0
 """Of calm, until an event reaches a client that lives."""
 
 TIMERS_WITHIN_S = 1.0

@@ -95,6 +95,36 @@ def test_a_silent_server_is_left(simulation: Simulation, cluster: FakeCluster) -
     assert simulation.run(run()) == 1
 
 
+@pytest.mark.parametrize("was_silent", [False, True])
+def test_a_silent_server_is_left_for_the_first_that_is_back(
+    simulation: Simulation, cluster: FakeCluster, was_silent: bool
+) -> None:
+    """One that was given up is asked again only while there is no other, however patient the session
+    has become; what one that is back did not do before is forgotten."""
+    simulation.crash("n3", silent=False)
+
+    async def run() -> float:
+        async with client_of(cluster, timeout_s=60.0, server_selection="any") as client:
+            links = client._household.links  # type: ignore[union-attr]
+            cluster.silent.update(("n1", "n2") if was_silent else ("n1",))
+            if not was_silent:
+                simulation.crash("n2", silent=False)
+            call = client.submit_command(1, "append", 1)
+            await asyncio.sleep(3.5)
+            if was_silent:
+                simulation.crash("n2", silent=False)
+                cluster.silent.discard("n2")
+                await asyncio.sleep(0.1)
+            cluster.start("n2")
+            while "n2" not in links.up:
+                await asyncio.sleep(0.001)
+            began_s = simulation.now_s
+            await call
+            return simulation.now_s - began_s
+
+    assert simulation.run(run(), timeout_s=60) < 0.1
+
+
 def test_a_server_without_a_leader_is_left(simulation: Simulation, cluster: FakeCluster) -> None:
     """One that was cut off from the others must not keep its clients to itself."""
 
