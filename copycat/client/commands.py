@@ -55,7 +55,8 @@ class CommandBatch(Batch):
         first_sequence: 0 before it is sent.
         count: of its commands, when it is sent.
         message: what is sent, and sent again.
-        copies: sent, and not refused.
+        copies: sent, and not refused; one that was lost with its connection stays counted.
+        is_refused: whether a copy was refused since one was sent last.
         sent_s: when it was sent first.
         results: the answer, while answers of earlier batches are missing.
     """
@@ -65,6 +66,7 @@ class CommandBatch(Batch):
         "count",
         "first_ordinal",
         "first_sequence",
+        "is_refused",
         "last_ordinal",
         "message",
         "results",
@@ -81,6 +83,7 @@ class CommandBatch(Batch):
         self.count = 0
         self.message: SubmitCommands | None = None
         self.copies = 0
+        self.is_refused = False
         self.sent_s = inf
         self.results: bytes | None = None
 
@@ -202,6 +205,7 @@ class Commands:
 
     def _send_copy(self, batch: CommandBatch, now_s: float, retry_delay_s: float) -> None:
         batch.copies += 1
+        batch.is_refused = False
         batch.retry_delay_s = retry_delay_s
         batch.retry_at_s = now_s + retry_delay_s
         self.retry_at_s = min(self.retry_at_s, batch.retry_at_s)
@@ -240,6 +244,7 @@ class Commands:
         if batch is None or batch.results is not None:
             return False
         batch.copies = max(0, batch.copies - 1)
+        batch.is_refused = True
         return True
 
     # Sending again.
@@ -251,9 +256,9 @@ class Commands:
                 self._send_copy(batch, now_s, retry_first_s(batch))
 
     def resend_refused(self, now_s: float) -> None:
-        """Send again, in order, what was refused."""
+        """Send again, in order, what was refused, also if other copies seem to be on their way."""
         for batch in self._in_flight.values():
-            if batch.is_clean:
+            if batch.is_refused and batch.results is None:
                 self._send_copy(batch, now_s, batch.retry_delay_s)
 
     def retry(self, now_s: float, *, may_be_lost: bool) -> None:

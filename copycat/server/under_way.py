@@ -56,6 +56,8 @@ class UnderWay:
     ) -> str:
         """Let a batch be under way; each bound lets one pass, however large it is.
 
+        What is next of a session passes when later ones are under way: they wait for it.
+
         Args:
             session, client: whose it is, and the node it comes from.
             first_sequence, size_bytes: of its operations.
@@ -73,13 +75,15 @@ class UnderWay:
             held = self._sessions[session] = _Session(client)
         else:
             self._forget_done(held, session, now_s)
+        text = ""
         if held.size_bytes and held.size_bytes + size_bytes > SESSION_BYTES_MAX:
-            return f"{held.size_bytes:,} bytes of this session are under way"
-        if text := self._why_full(client, size_bytes, unsent_bytes):
+            text = f"{held.size_bytes:,} bytes of this session are under way"
+        elif self._why_full(client, size_bytes, unsent_bytes):
             self._sweep(now_s)
-            if text := self._why_full(client, size_bytes, unsent_bytes):
-                return text
+            text = self._why_full(client, size_bytes, unsent_bytes)
             self._sessions[session] = held  # it may have been swept away
+        if text and not self._is_waited_for(held, session, first_sequence):
+            return text
         if held.client != client:
             moved_bytes = held.size_bytes
             self._count(held, -moved_bytes)
@@ -88,6 +92,12 @@ class UnderWay:
         held.batches.append((first_sequence, size_bytes, now_s))
         self._count(held, size_bytes)
         return ""
+
+    def _is_waited_for(self, held: _Session, session: SessionId, first_sequence: int) -> bool:
+        """Whether it is next of its session, and only later ones are under way."""
+        if first_sequence != self._applied.get(session, 0) + 1:
+            return False
+        return bool(held.batches) and all(batch[0] > first_sequence for batch in held.batches)
 
     def _why_full(self, client: str, size_bytes: int, unsent_bytes: int | None) -> str:
         of_client = self._clients.get(client, 0)

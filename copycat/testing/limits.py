@@ -71,12 +71,10 @@ LIMITS: Mapping[str, Limit] = {
     "waiting_per_session": Limit(window, "WAITING_PER_SESSION_MAX", (2,)),
     "forgotten_sessions": Limit(window, "FORGOTTEN_MAX", (1,)),
     "early_requests": Limit(leader, "EARLY_MAX", (2,)),
-    "under_way_of_session_bytes": Limit(under_way, "SESSION_BYTES_MAX", (3_000, 6_000)),
-    "under_way_of_client_bytes": Limit(under_way, "CLIENT_BYTES_MAX", (6_000, 12_000)),
-    "under_way_by_link_bytes": Limit(under_way, "LINK_BYTES_MAX", (6_000, 12_000)),
-    "open_bytes": Limit(
-        leader, "OPEN_BYTES_MAX", (20_000,)
-    ),  # as with 64 MiB, several of the largest
+    "under_way_of_session_bytes": Limit(under_way, "SESSION_BYTES_MAX", (1, 500)),
+    "under_way_of_client_bytes": Limit(under_way, "CLIENT_BYTES_MAX", (1, 500)),
+    "under_way_by_link_bytes": Limit(under_way, "LINK_BYTES_MAX", (1, 1_000)),
+    "open_bytes": Limit(leader, "OPEN_BYTES_MAX", (2_000,)),
     "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
     "event_window_bytes": Limit(client_protocol, "EVENTS_WINDOW_BYTES", (600, 4_000)),
     "event_backlog_bytes": Limit(delivery, "BACKLOG_BYTES_MAX", (1, 2_000)),

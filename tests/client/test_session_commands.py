@@ -169,6 +169,28 @@ def test_a_refused_command_before_one_on_its_way_is_outcome_unknown(
     assert cluster.lists[1] == ["first", "second", "third"]
 
 
+def test_a_refused_copy_is_sent_again_soon_when_another_was_lost(
+    simulation: Simulation, cluster: FakeCluster
+) -> None:
+    """A copy that is never answered does not make the next one, which is refused, wait for seconds."""
+
+    async def run() -> float:
+        async with client_of(cluster, session_timeout_s=60.0) as client:
+            cluster.swallows = True
+            call = client.submit_command(1, "append", 1, timeout_s=30.0)
+            await asyncio.sleep(0.1)
+            cluster.swallows = False
+            cluster.refusal = (Refusal.OVERLOADED, "no room")
+            while len(batches(cluster)) < 2:
+                await asyncio.sleep(0.001)
+            cluster.refusal = None
+            begin_s = simulation.now_s
+            assert await call == 1
+            return simulation.now_s - begin_s
+
+    assert simulation.run(run()) < 0.1
+
+
 def test_overload_is_told_apart(simulation: Simulation, cluster: FakeCluster) -> None:
     """The last reason for the refusals is the reason of the error."""
 

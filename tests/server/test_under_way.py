@@ -51,6 +51,17 @@ def test_each_bound_holds_and_what_is_applied_makes_room() -> None:
     assert take(bounds, 3, 1, now_s=0.2), "what another session has done makes room"
 
 
+def test_what_later_ones_wait_for_passes() -> None:
+    """Batches that came ahead of their turn never keep out the one they wait for; a copy does not
+    pass twice."""
+    bounds = UnderWay({1: 4}, LOST_AFTER_S)
+    assert [take(bounds, 1, first) for first in (6, 7, 8, 9)] == [True] * 4
+    assert not take(bounds, 1, 10)
+    assert take(bounds, 1, 5), "the next of the session"
+    assert not take(bounds, 1, 5), "of which one is under way now"
+    assert not take(bounds, 1, 10)
+
+
 def test_unsent_bytes_of_the_link_count() -> None:
     """What the link has not taken counts, even where nothing is known to be under way."""
     bounds = UnderWay({1: 0}, LOST_AFTER_S)
