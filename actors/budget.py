@@ -14,9 +14,13 @@ BUDGET_BYTES = 1 << 20
 
 
 class Budget:
-    """The time and bytes that are left to one handler."""
+    """The time and bytes that are left to one handler.
 
-    __slots__ = ("_end_s", "_left_bytes", "_now_s")
+    Attributes:
+        end_s: when its time is over, by the clock's ``passing_s``.
+    """
+
+    __slots__ = ("_left_bytes", "_now_s", "end_s")
 
     def __init__(
         self, clock: Clock, *, time_s: float = BUDGET_S, size_bytes: int = BUDGET_BYTES
@@ -29,7 +33,7 @@ class Budget:
             size_bytes: how many bytes it may read, make or send.
         """
         self._now_s = clock.passing_s
-        self._end_s = self._now_s() + time_s
+        self.end_s = self._now_s() + time_s
         self._left_bytes = size_bytes
 
     def take(self, size_bytes: int) -> None:
@@ -39,4 +43,4 @@ class Budget:
     @property
     def spent(self) -> bool:
         """Whether the rest is for the next turn."""
-        return self._left_bytes <= 0 or self._now_s() >= self._end_s
+        return self._left_bytes <= 0 or self._now_s() >= self.end_s

@@ -31,6 +31,12 @@ _SHORT_LISTS = frozenset(range(0x80, 0x80 + _SHORT_LIST_MAX + 1))
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
 _ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
 _BYTES_FIRST, _LISTS_FIRST = _KIND_BYTES << 5, _KIND_LIST << 5  # heads of bytes and str are between
+_STEPS = tuple(  # from a head to the next one; 0 where the argument is in the bytes that follow
+    0
+    if head & 31 > _ARGUMENT_MAX
+    else 1 + (head & 31 if _BYTES_FIRST <= head < _LISTS_FIRST else 0)
+    for head in range(256)
+)
 _FLAT = frozenset((str, bytes, float, bool, type(None)))
 _CONTAINERS = frozenset((list, tuple, dict))
 _KEYS = frozenset((str, bytes, int))
@@ -229,28 +235,26 @@ def holds_more_values(data: bytes, values_max: int) -> bool:
     end = len(data)
     if end <= values_max:
         return False
-    at, left = 0, values_max
-    while at < end:  # as in _heads, in less time: many a batch of commands is asked about
-        if left == 0:
-            return True
-        left -= 1
+    at = 0
+    for _ in range(
+        values_max
+    ):  # as in _heads, in less time: many a batch of commands is asked about
+        if at >= end:
+            return False
         head = data[at]
-        at += 1
-        if _BYTES_FIRST <= head < _LISTS_FIRST:
-            argument = head & 31
-            if argument <= _ARGUMENT_MAX:
-                at += argument
-                continue
-        elif head & 31 <= _ARGUMENT_MAX:
-            continue
+        step = _STEPS[head]
+        if step:
+            at += step
+        elif head == _SHORT_BYTES and at + 1 < end:
+            at += 2 + data[at + 1]
         else:
             argument = head & 31
-        if argument > _ARGUMENT_MAX + 4:
-            return False
-        start, at = at, at + (1 << (argument - _ARGUMENT_MAX - 1))
-        if _BYTES_FIRST <= head < _LISTS_FIRST:
-            at += int.from_bytes(data[start:at], "big")
-    return False
+            if argument > _ARGUMENT_MAX + 4:
+                return False
+            start, at = at + 1, at + 1 + (1 << (argument - _ARGUMENT_MAX - 1))
+            if _BYTES_FIRST <= head < _LISTS_FIRST:
+                at += int.from_bytes(data[start:at], "big")
+    return at < end
 
 
 def _heads(data: bytes) -> Iterator[tuple[int, int]]:

@@ -173,17 +173,18 @@ class Applier(ServerActor):
         """Apply what is committed, as far as the budget goes."""
         progress, budget = self._progress, Budget(self.environment.clock)
         applied_index = progress.applied_index
+        passing_s, end_s = self.environment.clock.passing_s, budget.end_s
         while progress.applied_index < self._commit_index:
             if self._begun is None:
                 if self._reads.are_ready:  # or it may never be their turn, between two batches
                     self._run_reads(Budget(self.environment.clock, time_s=BUDGET_S / 2))
                 self._begun = self._apply_batch(self._next_batch())
             for _ in self._begun:
-                if budget.spent:
+                if passing_s() >= end_s:
                     break
             else:
                 self._begun = None
-            if budget.spent:
+            if passing_s() >= end_s:
                 break
         if progress.applied_index > applied_index:
             progress.moved_s = self.environment.clock.monotonic_s()
@@ -229,14 +230,14 @@ class Applier(ServerActor):
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
         kind, now_us = batch.kind, batch.log_time_us
         self._log_time_us = now_us
+        fan_out = self._fan_out
         parts: Sequence[Batch | Commands] = ()
         if kind is _COMMANDS:
             parts = (batch,)
             self._due.renew(batch.session, now_us)
         elif kind is _BUNDLE:
             parts = batch.commands()
-            for part in parts:
-                self._due.renew(part.session, now_us)
+            self._due.renew_each([part.session for part in parts], now_us)
         elif kind is _NO_OP:
             self._due.renew_all(now_us)
         else:
@@ -245,10 +246,11 @@ class Applier(ServerActor):
             yield from self._fire_due(now_us, batch.base_index)
         for commands in parts:
             reply = self._apply_commands(commands)
-            if self._fan_out.is_due:
+            if fan_out.publications or fan_out.is_due:
                 last_index = commands.base_index + commands.count - 1
-                yield from self._fan_out.publish(last_index, now_us)
-            self._answer(commands.session, reply)
+                yield from fan_out.publish(last_index, now_us)
+            if reply is not None:
+                self._answer(commands.session, reply)
             if kind is _BUNDLE:
                 yield
         if not parts:
@@ -257,19 +259,19 @@ class Applier(ServerActor):
                 yield from self._close_session(batch)
             else:
                 answer = self._apply[kind](batch)
-            if self._fan_out.is_due:
-                yield from self._fan_out.publish(batch.last_index, now_us)
-            self._answer(batch.session, answer)
+            if fan_out.publications or fan_out.is_due:
+                yield from fan_out.publish(batch.last_index, now_us)
+            if answer is not None:
+                self._answer(batch.session, answer)
         self._progress.applied_index = batch.last_index
 
     def _answer(self, session: SessionId, answer: Any) -> None:
         """Send an answer, if it belongs here; with it the client's acknowledgements were applied."""
-        if answer is not None:
-            attachment = self._attachments.sessions.get(session)
-            if attachment is not None:
-                self._delivery.answer(attachment.client, answer)
-                if attachment.left is not _NOTHING_LEFT:
-                    self._delivery.acknowledged(session, attachment)
+        attachment = self._attachments.sessions.get(session)
+        if attachment is not None:
+            self._delivery.answer(attachment.client, answer)
+            if attachment.left is not _NOTHING_LEFT:
+                self._delivery.acknowledged(session, attachment)
 
     def _apply_nothing(self, batch: Batch) -> None:
         """A tick only lets log time pass, and a new leader's first batch renews the sessions."""

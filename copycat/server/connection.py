@@ -160,7 +160,7 @@ class Connection(ServerActor):
             not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
             or first < 1
             or size > (OPERATION_BYTES_MAX if message.count == 1 else OPERATIONS_BYTES_MAX)
-            or _holds_too_many_values(message)
+            or (size > OPERATION_VALUES_MAX and _holds_too_many_values(message))
         ):
             text = (
                 f"{message.count} commands in {size:,} bytes are no batch, or have too many values"
@@ -338,12 +338,11 @@ class Connection(ServerActor):
     def _why_not_under_way(self, session: SessionId, first_sequence: int, size_bytes: int) -> str:
         """Why so much more of a session's may not go to the leader; empty if it may."""
         server = self.server
-        leader = server.leader_address
-        if leader is None:
+        if server.leader is None:
             return ""
         unsent_bytes = None
-        if leader != server.address:
-            unsent_bytes = self.environment.links.unsent_bytes(leader.node, bulk=True)
+        if server.leader != server.options.name:
+            unsent_bytes = self.environment.links.unsent_bytes(server.leader, bulk=True)
         return server.under_way.take(
             session, self._node, first_sequence, size_bytes, server.now_s(), unsent_bytes
         )
@@ -365,7 +364,7 @@ class Connection(ServerActor):
         proposal = Propose(
             int(kind), session, first_sequence, count, response_sequence, event_sequence, operations
         )
-        if leader == self.server.address:
+        if leader is self.server.address:
             self.server.asked_of_leader(proposal, self.address)
         else:
             self.send(leader, proposal)

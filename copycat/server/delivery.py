@@ -90,12 +90,14 @@ class Delivery:
     def answer(self, client: NodeAddress, answer: Any) -> None:
         """Send a client an answer; if its link lags too far behind, it has to ask for it again."""
         if type(answer) is CommandsReply:
-            node = client.node
-            if self._room_bytes.get(node, 0) <= -ANSWERS_BEHIND_MAX:
+            node, room_bytes = client.node, self._room_bytes
+            left_bytes = room_bytes.get(node, 0)
+            if left_bytes <= -ANSWERS_BEHIND_MAX:
                 self.has_room(node)
-                if self._room_bytes[node] <= -ANSWERS_BEHIND_MAX:
+                left_bytes = room_bytes[node]
+                if left_bytes <= -ANSWERS_BEHIND_MAX:
                     return
-            self.answered(node, len(answer.results))
+            room_bytes[node] = left_bytes - len(answer.results)
         self._applier.send(client, answer)
 
     def answered(self, node: str, size_bytes: int) -> None:

@@ -3,6 +3,7 @@
 The order is (due time, index, number): the same on every server.
 """
 
+from collections.abc import Iterable
 from heapq import heappop, heappush, heapreplace
 from math import inf
 
@@ -63,6 +64,13 @@ class DueQueue:
         """A session shows life, if it has not ended."""
         if session in self._lives_us:
             self._lives_us[session] = now_us
+
+    def renew_each(self, sessions: Iterable[SessionId], now_us: int) -> None:
+        """These sessions show life, as far as they have not ended."""
+        lives_us = self._lives_us
+        for session in sessions:
+            if session in lives_us:
+                lives_us[session] = now_us
 
     def renew_all(self, now_us: int) -> None:
         """Take all sessions for alive."""

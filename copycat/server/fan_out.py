@@ -30,7 +30,11 @@ SESSIONS_AT_ONCE = 16  # are less work than to look at a clock is worth
 
 
 class FanOut:
-    """The events of the batch that is being applied."""
+    """The events of the batch that is being applied.
+
+    Attributes:
+        publications: what machines have published in it.
+    """
 
     def __init__(
         self,
@@ -43,16 +47,16 @@ class FanOut:
         self._sessions = sessions
         self._retained = retained
         self._delivery = delivery
-        self._publications: list[Publication] = []
+        self.publications: list[Publication] = []
 
     def add(self, publication: Publication) -> None:
         """A machine publishes something."""
-        self._publications.append(publication)
+        self.publications.append(publication)
 
     @property
     def is_due(self) -> bool:
         """Whether there is something to queue, or sessions have to end as all keep too much."""
-        return bool(self._publications) or self._retained.is_too_much
+        return bool(self.publications) or self._retained.is_too_much
 
     def publish(self, index: Index, log_time_us: int) -> Iterator[None]:
         """Queue what was published in its sessions, and send it to those that keep up.
@@ -82,7 +86,7 @@ class FanOut:
 
     def _by_session(self) -> Generator[None, None, dict[SessionId, list[Published]]]:
         """Sort what was published by the sessions that get it."""
-        publications, self._publications = self._publications, []
+        publications, self.publications = self.publications, []
         published: dict[SessionId, list[Published]] = {}
         for publication in publications:
             event = Published(publication.event)

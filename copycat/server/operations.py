@@ -75,8 +75,10 @@ class Router:
         encoded = _encoded(values, failures, _ANSWER_LOST)
         if len(encoded) > VALUES_BYTES_MAX:
             encoded = _shortened(values, failures)
-        counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
-        return _results(encoded, failures), counted_bytes, tuple(touched)
+        if failures:
+            counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
+            return _results(encoded, failures), counted_bytes, tuple(touched)
+        return _LIST_OF_TWO + encoded + _NO_FAILURES, len(encoded), tuple(touched)
 
     def answer(self, operations_bytes: bytes, count: int) -> "Answering":
         """Begin to run queries."""

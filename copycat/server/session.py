@@ -104,7 +104,9 @@ class Session(ServerActor):
             message.results,
             message.counted_bytes,
         )
-        self._count_answer(ANSWER_BYTES + message.counted_bytes - freed_bytes)
+        kept_bytes = ANSWER_BYTES + message.counted_bytes - freed_bytes
+        self._answers_bytes += kept_bytes
+        self._retained.size_bytes += kept_bytes
         while self._answers_bytes > ANSWERS_BYTES_MAX:  # of a client that does not acknowledge
             *_, counted_bytes = self._answers.pop(next(iter(self._answers)))
             self._count_answer(-ANSWER_BYTES - counted_bytes)

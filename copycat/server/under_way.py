@@ -73,7 +73,7 @@ class UnderWay:
             if len(self._sessions) >= max(SESSIONS_KEPT_MIN, 2 * len(self._clients)):
                 self._sweep(now_s)
             held = self._sessions[session] = _Session(client)
-        else:
+        elif held.batches:
             self._forget_done(held, session, now_s)
         text = ""
         if held.size_bytes and held.size_bytes + size_bytes > SESSION_BYTES_MAX:
@@ -90,7 +90,9 @@ class UnderWay:
             held.client = client
             self._count(held, moved_bytes)
         held.batches.append((first_sequence, size_bytes, now_s))
-        self._count(held, size_bytes)
+        held.size_bytes += size_bytes
+        self._size_bytes += size_bytes
+        self._clients[client] = self._clients.get(client, 0) + size_bytes
         return ""
 
     def _is_waited_for(self, held: _Session, session: SessionId, first_sequence: int) -> bool:
