@@ -224,7 +224,9 @@ class Links(Protocol):
         """A node that introduces itself by this name and id is one of ours, now and later.
 
         What it sends is taken before what others send, what is sent to it is written first, and it
-        finds room when others have taken all.
+        finds room when others have taken all. A link that another life of it has made does not end
+        the one there was: it is for the layer above to find out which of them lives. Two are kept,
+        the oldest and the newest.
         """
         ...
 

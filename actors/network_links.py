@@ -31,6 +31,7 @@ FLUSHES_AT_ONCE = 64  # between two looks at the clock
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
 DEAD_LETTERS_MAX = 1024  # of a stranger, who may be a client that has not heard of a link's end yet
 BULK_RETRY_S = 1.0
+REPLACED = "replaced by a newer connection with a node of this name"
 
 
 class NetworkLinks:
@@ -51,6 +52,7 @@ class NetworkLinks:
         self._dials: dict[str, Dial] = {}
         self._dialled: dict[str, Link] = {}  # by node, of those that are up
         self._accepted: dict[str, Link] = {}  # likewise
+        self._earlier: dict[str, Link] = {}  # likewise, of another life of a preferred node
         self._used: dict[str, Link] = {}  # one of these, by which messages go
         self._bulk: dict[str, Link] = {}  # likewise; dialled for bulk messages, up or not
         self._bulk_accepted: dict[str, Link] = {}
@@ -124,10 +126,14 @@ class NetworkLinks:
 
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
-        for link in (self._dialled.get(node), self._accepted.get(node)):
-            if link is not None:
-                self.node.log.warning("node refused %s reason=%s", link, reason)
-                link.refuse(reason)
+        for link in self._all_to(node):
+            self.node.log.warning("node refused %s reason=%s", link, reason)
+            link.refuse(reason)
+
+    def _all_to(self, node: str) -> list[Link]:
+        """All links to the nodes of a name, bulk ones apart."""
+        tables = (self._dialled, self._accepted, self._earlier)
+        return [table[node] for table in tables if node in table]
 
     def flush(self, node: str) -> None:
         """Write what has been sent to ``node``."""
@@ -183,9 +189,8 @@ class NetworkLinks:
 
     def _to_life(self, used: Link, target: NodeAddress) -> Link:
         """The link that leads to this life of a node, if there is one; else the one in use."""
-        for link in (self._dialled.get(target.node), self._accepted.get(target.node)):
-            hello = None if link is None else link.hello
-            if link is not None and hello is not None and hello.incarnation == target.incarnation:
+        for link in self._all_to(target.node):
+            if link.hello is not None and link.hello.incarnation == target.incarnation:
                 return link
         return used
 
@@ -302,7 +307,8 @@ class NetworkLinks:
         return hello is not None and self._preferred.get(hello.name, 0) == hello.node_id != 0
 
     def up(self, link: Link) -> None:
-        """Both sides have agreed to use this link. Of two from one node the newer is used."""
+        """Both sides have agreed to use this link. Of two from one node the newer is used, and the
+        other one ends unless it leads to another life of a preferred node."""
         hello = link.hello
         assert hello is not None, "a link is up when both have said Hello"
         is_ours = self._judge(link)
@@ -331,9 +337,7 @@ class NetworkLinks:
                 link.hello = None
                 link.end(f"{hello.name} is already connected as {older.endpoint}", refused=True)
                 return
-            # Said to the older as well: if it is another node of this name, it must not come back
-            # at once and take the link in its turn.
-            older.refuse("replaced by a newer connection with a node of this name")
+            self._make_way(link, older)
         same_side[hello.name] = link
         used = self._used.setdefault(hello.name, link)
         if used.hello is not None and used.hello.incarnation != hello.incarnation:
@@ -351,6 +355,27 @@ class NetworkLinks:
             )
         )
 
+    def _make_way(self, newer: Link, older: Link) -> None:
+        """End what a newer link of the same name replaces. What stays is the earlier one then."""
+        assert newer.hello is not None, "a link is up when both have said Hello"
+        name = newer.hello.name
+        for link in (older,) if newer.endpoint else (self._earlier.get(name), older):
+            if link is not None and not self._stays(link, newer):
+                # Said to it as well: if it is another node of this name, it must not come back at
+                # once and take the link in its turn.
+                link.refuse(REPLACED)
+        if not newer.endpoint and name in self._accepted:
+            self._earlier[name] = self._accepted[name]
+
+    def _stays(self, link: Link, newer: Link) -> bool:
+        """Whether an accepted link stays beside a newer one: when they lead to two lives of a
+        preferred node, of which the oldest and the newest are linked."""
+        assert link.hello is not None, "a link is up when both have said Hello"
+        assert newer.hello is not None, "a link is up when both have said Hello"
+        is_other = link.hello.incarnation != newer.hello.incarnation
+        is_oldest = self._earlier.get(newer.hello.name, link) is link
+        return is_other and is_oldest and self._is_ours(link) and self._is_ours(newer)
+
     def down(self, link: Link, reason: str, *, refused: bool) -> None:
         """A link has ended, whether it had been up or not."""
         self._incoming.pop(link, None)
@@ -362,13 +387,13 @@ class NetworkLinks:
             self._bulk_down(link, reason)
             return
         if hello is not None:
-            same_side = self._dialled if link.endpoint else self._accepted
-            assert same_side[hello.name] is link, "a link that is up is in the books"
-            del same_side[hello.name]
+            self._remove(link, hello.name)
             if self._used.get(hello.name) is link:
                 self._use_another(hello.name)
             bulk = (self._bulk if link.endpoint else self._bulk_accepted).get(hello.name)
-            if bulk is not None:
+            if bulk is not None and (
+                bulk.hello is None or bulk.hello.incarnation == hello.incarnation
+            ):
                 bulk.end("the node is not connected any more")
             self._tell(NodeDisconnected(hello.name, hello.incarnation, link.endpoint, reason))
         if link.dial is None or link.hung_up:
@@ -376,6 +401,17 @@ class NetworkLinks:
         if hello is None or refused:
             self._tell(NodeUnreachable(link.endpoint, reason, refused))
         link.dial.ended(link, was_up=hello is not None and not refused)
+
+    def _remove(self, link: Link, name: str) -> None:
+        """Take a link that was up from the books."""
+        if self._earlier.get(name) is link:
+            del self._earlier[name]
+            return
+        same_side = self._dialled if link.endpoint else self._accepted
+        assert same_side[name] is link, "a link that is up is in the books"
+        del same_side[name]
+        if not link.endpoint and name in self._earlier:
+            self._accepted[name] = self._earlier.pop(name)
 
     def _bulk_up(self, link: Link, hello: Hello, *, is_ours: bool) -> None:
         """A link for bulk messages can be used. It belongs to the one by which the nodes know each

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
+REPLACED = "replaced by a newer connection with a node of this name"
 DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4
 
@@ -223,6 +224,7 @@ class SimulatedLinks:
         self._dials: dict[str, Dial] = {}
         self._dialled: dict[str, End] = {}  # by the name of the other node
         self._accepted: dict[str, End] = {}
+        self._earlier: dict[str, End] = {}  # likewise, of another life of a preferred node
         self._used: dict[str, End] = {}  # one of these, by which messages go
         self._watchers: dict[NodeAddress, None] = {}
         self._drained: dict[str, dict[NodeAddress, None]] = {}  # who waits for that, by node
@@ -285,9 +287,13 @@ class SimulatedLinks:
 
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
-        for end in (self._dialled.get(node), self._accepted.get(node)):
-            if end is not None:
-                self._refuse(end, reason)
+        for end in self._all_to(node):
+            self._refuse(end, reason)
+
+    def _all_to(self, node: str) -> list[End]:
+        """All connections with the nodes of a name."""
+        tables = (self._dialled, self._accepted, self._earlier)
+        return [table[node] for table in tables if node in table]
 
     def flush(self, node: str) -> None:
         """Nothing waits here: what is sent is on its way at once."""
@@ -331,7 +337,7 @@ class SimulatedLinks:
 
     def ends(self) -> list[End]:
         """This node's side of every connection, in the order they were made in."""
-        return [*self._dialled.values(), *self._accepted.values()]
+        return [*self._dialled.values(), *self._accepted.values(), *self._earlier.values()]
 
     def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         """Encode a message and put it on the wire to its node, or lose it.
@@ -352,13 +358,14 @@ class SimulatedLinks:
 
     def _to_life(self, used: End, target: NodeAddress) -> End:
         """The end that leads to this life of a node, if there is one; else the one in use."""
-        for end in (used, self._dialled.get(target.node), self._accepted.get(target.node)):
-            if end is not None and end.hello.incarnation == target.incarnation:
+        for end in (used, *self._all_to(target.node)):
+            if end.hello.incarnation == target.incarnation:
                 return end
         return used
 
     def opened(self, end: End) -> None:
-        """A connection is up on this side. Of two from one node the newer is used."""
+        """A connection is up on this side. Of two from one node the newer is used, and the other one
+        ends unless it leads to another life of a preferred node."""
         hello = end.hello
         table = self._accepted if end.dial is None else self._dialled
         older = table.get(hello.name)
@@ -371,8 +378,7 @@ class SimulatedLinks:
                 end.dial.failed(closing)
                 self.network.close(end.peer, Closing("connection closed"))
                 return
-            reason = "replaced by a newer connection with a node of this name"
-            self._refuse(older, reason)
+            self._make_way(end, older)
         end.up = True
         end.is_stranger = self._guarded and end.dial is None and not self._is_ours(end)
         table[hello.name] = end
@@ -389,15 +395,29 @@ class SimulatedLinks:
             )
         )
 
+    def _make_way(self, newer: End, older: End) -> None:
+        """End what a newer connection of the same name replaces. What stays is the earlier one."""
+        name = newer.hello.name
+        for end in (older,) if newer.dial is not None else (self._earlier.get(name), older):
+            if end is not None and not self._stays(end, newer):
+                self._refuse(end, REPLACED)
+        if newer.dial is None and name in self._accepted:
+            self._earlier[name] = self._accepted[name]
+
+    def _stays(self, end: End, newer: End) -> bool:
+        """Whether an accepted connection stays beside a newer one: when they lead to two lives of a
+        preferred node, of which the oldest and the newest are linked."""
+        is_other = end.hello.incarnation != newer.hello.incarnation
+        is_oldest = self._earlier.get(newer.hello.name, end) is end
+        return is_other and is_oldest and self._is_ours(end) and self._is_ours(newer)
+
     def down(self, end: End, closing: Closing) -> None:
         """A connection is gone on this side."""
         assert end.up, "a connection ends once on each side"
         end.up = False
         end.held.clear()
-        table = self._accepted if end.dial is None else self._dialled
-        assert table[end.hello.name] is end, "a connection that is up is in the books"
-        del table[end.hello.name]
         hello, dial = end.hello, end.dial
+        self._remove(end, hello.name)
         if self._used[hello.name] is end:
             other = self._dialled.get(hello.name) or self._accepted.get(hello.name)
             if other is None:
@@ -410,6 +430,17 @@ class SimulatedLinks:
                 self.tell(NodeUnreachable(dial.endpoint, closing.reason, refused=True))
             dial.retry(was_up=not closing.refused)
 
+    def _remove(self, end: End, name: str) -> None:
+        """Take a connection that was up from the books."""
+        if self._earlier.get(name) is end:
+            del self._earlier[name]
+            return
+        table = self._accepted if end.dial is None else self._dialled
+        assert table[name] is end, "a connection that is up is in the books"
+        del table[name]
+        if end.dial is None and name in self._earlier:
+            self._accepted[name] = self._earlier.pop(name)
+
     def close(self) -> list[End]:
         """The node has ended: forget all connections, and return those that were up."""
         ends = self.ends()
@@ -417,6 +448,7 @@ class SimulatedLinks:
             end.up = False
         self._dialled.clear()
         self._accepted.clear()
+        self._earlier.clear()
         self._used.clear()
         self._dials.clear()
         return ends

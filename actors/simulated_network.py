@@ -123,7 +123,7 @@ class SimulatedNetwork:
         self.held = 0
         self.overfull: list[tuple[str, str, float]] = []
         self.latest: deque[Delivery] = deque(maxlen=DELIVERIES_KEPT)
-        self._running: dict[str, SimulatedNode] = {}
+        self._running: dict[int, SimulatedNode] = {}  # by incarnation: two may have one name
         self._listeners: dict[str, SimulatedNode] = {}
         self._owners: dict[str, str] = {}  # endpoint: the name of its last listener
         self._cuts: dict[tuple[str, str], None] = {}  # (from, to)
@@ -189,9 +189,8 @@ class SimulatedNetwork:
 
     def reset(self, a: str, b: str) -> None:
         """Break the connections between two nodes; both sides notice soon."""
-        node = self._running.get(a)
-        if node is not None:
-            for end in node.links.ends():
+        for node in self._running.values():
+            for end in node.links.ends() if node.name == a else ():
                 if end.peer.node.name == b:
                     self._reset(end)
 
@@ -212,8 +211,7 @@ class SimulatedNetwork:
 
     def join(self, node: "SimulatedNode") -> None:
         """A node has started, and listens if it has an endpoint."""
-        assert node.name not in self._running, f"node {node.name} is running already"
-        self._running[node.name] = node
+        self._running[node.incarnation] = node
         if node.endpoint is not None:
             assert node.endpoint not in self._listeners, f"{node.endpoint} is in use"
             self._listeners[node.endpoint] = node
@@ -228,7 +226,7 @@ class SimulatedNetwork:
             silent: the other sides notice late: after seconds, when they send something to the
                 node's next life, or when that connects to them.
         """
-        del self._running[node.name]
+        del self._running[node.incarnation]
         if node.endpoint is not None:
             del self._listeners[node.endpoint]
         for end in node.links.close():
@@ -375,7 +373,8 @@ class SimulatedNetwork:
 
     def miss(self, end: End) -> None:
         """Something arrived at an end that is closed. If its machine is up, it says so."""
-        if end.peer.up and end.node.name in self._running:
+        is_up = any(node.name == end.node.name for node in self._running.values())
+        if end.peer.up and is_up:
             self.loop.plan(self._soon(), end.peer.arrive, Closing(_RESET))
 
     def _give_up(self, stopped: tuple[End, float]) -> None:

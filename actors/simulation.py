@@ -133,7 +133,7 @@ class Simulation:
         """Start a node.
 
         Args:
-            identity: how it introduces itself; no running node may have its name.
+            identity: how it introduces itself; faults on order do not tell nodes of one name apart.
             endpoint: ``"n1:7401"``: what others dial; None: it does not listen.
             disk: its disk, which may be that of an earlier life; None: an empty one.
         """

@@ -6,8 +6,8 @@ life that another one has met is an earlier copy of that server, or one beside i
 what it promised since, and stops.
 
 Of two processes with one directory's past, the second is refused while the first one answers. A
-life that is new is met when there is no link to the one before any more, or when that has been silent
-for an election time-out after it was asked.
+life that is new is met when there is no link to the one before any more, and it was looked for at its
+endpoint since; or when nothing came of asking and of looking for an election time-out.
 
 Invariants: a life is durable here before it is introduced, and at the other server before any message
 of it is taken; who was met last stays so until a life is introduced that has the former behind it.
@@ -87,20 +87,31 @@ class Introductions:
     def linked(self, peer: "Peer", incarnation: int) -> None:
         """There is a link to an incarnation of a peer's node."""
         self._introduce(peer, incarnation)
+        self._repeat()
+
+    def unlinked(self, peer: "Peer", incarnation: int) -> None:
+        """A link to an incarnation of a peer's node has gone."""
+        peer.look_at_links()
+        if incarnation == peer.incarnation and not peer.has_link(incarnation):
+            peer.sought = False
+        candidate = self._candidates.get(peer.name)
+        if candidate is not None and not candidate.met_as:
+            if not peer.has_link(candidate.incarnation):
+                del self._candidates[peer.name]
+            else:
+                self._meet_if_alone(peer, candidate)
+
+    def sought(self, peer: "Peer") -> None:
+        """A peer was looked for at its endpoint; there is a link if it was found."""
+        peer.sought = True
+        candidate = self._candidates.get(peer.name)
+        if candidate is not None and not candidate.met_as:
+            self._meet_if_alone(peer, candidate)
+
+    def _repeat(self) -> None:
         if not self._repeating:
             self._repeating = True
             self._server.wake_after(AGAIN_S, self.again)
-
-    def unlinked(self, peer: "Peer") -> None:
-        """A link to a peer has gone."""
-        peer.look_at_links()
-        candidate = self._candidates.get(peer.name)
-        if candidate is None or candidate.met_as:
-            return
-        if not peer.has_link(candidate.incarnation):
-            del self._candidates[peer.name]
-        elif not self._rivals(peer, candidate.incarnation):
-            self._meet(peer, candidate)
 
     def again(self) -> None:
         """Say again what was lost on its way."""
@@ -185,14 +196,19 @@ class Introductions:
     def _consider(self, peer: "Peer", candidate: _Candidate) -> None:
         """Meet a new life, unless an earlier one may still be there."""
         self._candidates[peer.name] = candidate
-        rivals = self._rivals(peer, candidate.incarnation)
-        if not rivals:
-            self._meet(peer, candidate)
+        self._meet_if_alone(peer, candidate)
+        if candidate.met_as:
             return
-        for incarnation in rivals:
+        for incarnation in self._rivals(peer, candidate.incarnation):
             self._send(peer, incarnation, AskAlive(self.lives.met.get(peer.server_id, 0)))
         wait_s = self._server.options.election_timeout_max_s
         self._server.wake_after(wait_s, partial(self._silent, candidate))
+
+    def _meet_if_alone(self, peer: "Peer", candidate: _Candidate) -> None:
+        # Who listens at the peer's endpoint has to be looked for: an earlier life may be there, that
+        # has lost its link just now, or of which this server knows nothing since its own start.
+        if peer.sought and not self._rivals(peer, candidate.incarnation):
+            self._meet(peer, candidate)
 
     def _rivals(self, peer: "Peer", incarnation: int) -> list[int]:
         """The other incarnations of a peer's node to which there is a link."""
@@ -222,27 +238,35 @@ class Introductions:
                     self._introduce(peer, incarnation)  # it has to know, when it wakes up
 
     def _welcome(self, peer: "Peer", incarnation: int, life: int) -> None:
+        is_new = peer.incarnation != incarnation
         peer.incarnation = incarnation
         peer.address = NodeAddress(peer.name, incarnation, SERVER)
         self._send(peer, incarnation, Welcome(life))
-        if not peer.connected:
+        if is_new or not peer.connected:
             self._look_at(peer)
 
     def _welcomed(self, peer: "Peer", message: Welcome, incarnation: int) -> None:
         if message.life != self._life:
             return
-        peer.welcomed_by = incarnation
-        self._confirmed[peer.name] = None
-        if len(self._confirmed) == len(self._server.peers):
-            self.lives.forget_early()
-            self.lives.start_sync(self._server.address)
+        # A second process by the peer's name may say this, too: it is no word of the first.
+        known = [
+            each for each in peer.welcomed_by if each == peer.incarnation or peer.has_link(each)
+        ]
+        peer.welcomed_by = tuple(dict.fromkeys([*known, incarnation]))
         self._look_at(peer)
 
     def _look_at(self, peer: "Peer") -> None:
         """See whether both know each other by now; what was sent before may be lost."""
         peer.look_at_links()
-        if peer.connected:
-            self._server.step(self._server.role, PeerLinked(peer.name))
+        if not peer.connected:
+            self._repeat()
+            return
+        if peer.name not in self._confirmed:
+            self._confirmed[peer.name] = None
+            if len(self._confirmed) == len(self._server.peers):
+                self.lives.forget_early()
+                self.lives.start_sync(self._server.address)
+        self._server.step(self._server.role, PeerLinked(peer.name))
 
     def _refused(self, peer: "Peer", message: Unwelcome) -> None:
         if message.life == self._life:

@@ -18,7 +18,9 @@ class Peer:
         links: the links to it that are up, by the endpoint dialled ("" when it dialled) and its
             incarnation; each side makes one.
         incarnation: of the node in its life that this server knows and has met; 0 for none.
-        welcomed_by: which incarnation knows the present life of this server; 0 for none.
+        welcomed_by: the incarnations that know the present life of this server.
+        sought: whether it was looked for at its endpoint, found or not, since the last link to the
+            life that was met has gone.
         connected: whether there is a link to the life that was met, and each knows the other, so that
             something can be sent to it.
     """
@@ -32,7 +34,8 @@ class Peer:
         self.offers: tuple[str, ...] | None = None
         self.links: dict[tuple[str, int], None] = {}
         self.incarnation = 0
-        self.welcomed_by = 0
+        self.welcomed_by: tuple[int, ...] = ()
+        self.sought = False
         self.connected = False
 
     def has_link(self, incarnation: int) -> bool:
@@ -41,9 +44,7 @@ class Peer:
 
     def look_at_links(self) -> None:
         """See whether it is connected, after anything has changed that ``connected`` rests on."""
-        self.connected = self.welcomed_by == self.incarnation != 0 and self.has_link(
-            self.incarnation
-        )
+        self.connected = self.incarnation in self.welcomed_by and self.has_link(self.incarnation)
 
 
 class Following:

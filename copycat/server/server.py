@@ -397,6 +397,8 @@ class Server(ServerActor):
                 each.offers for each in self.peers.values() if each.offers is not None
             )
             self.introductions.linked(peer, message.incarnation)
+            if message.endpoint:
+                self.introductions.sought(peer)
 
     def introduction(self, message: Introduction, sender: NodeAddress) -> None:
         """A peer says which life it is in, or which life of this server it knows."""
@@ -423,7 +425,7 @@ class Server(ServerActor):
         if link not in peer.links:
             return  # somebody else had come by this name, and was refused
         del peer.links[link]
-        self.introductions.unlinked(peer)
+        self.introductions.unlinked(peer, message.incarnation)
         if peer.connected:
             self.step(self.role, PeerLinked(peer.name))
         if (
@@ -440,6 +442,10 @@ class Server(ServerActor):
         self.membership.unreachable(message)
         if message.refused:
             self.membership.refused(message)
+            return
+        for peer in self.peers.values():
+            if peer.endpoint == message.endpoint:
+                self.introductions.sought(peer)
 
     # Clients.
 

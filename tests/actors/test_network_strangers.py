@@ -15,6 +15,7 @@ from copycat.actors.frame import (
     envelope,
     frame,
 )
+from copycat.actors.hello import Hello
 from copycat.actors.network import NetworkNode
 from copycat.actors.network_links import DEAD_LETTERS_MAX
 from network_world import Echo, Note, Seen, Stranger, World, hello, linked, world_test
@@ -203,3 +204,43 @@ def test_a_node_that_says_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatc
         await stranger.closed()
 
     world_test(body)()
+
+
+@world_test
+async def test_two_lives_of_a_preferred_node_are_both_linked(world: World) -> None:
+    """A copy of a server keeps the first one's link, for who lives has to be found out by asking;
+    the oldest and the newest stay, and a life that dials again replaces its own link only."""
+    a = await world.node("a")
+    a.links.prefer("ours", 5)
+    on_a = Seen(a, watching=True)
+
+    async def life(incarnation: int) -> Stranger:
+        made = await Stranger.to(a)
+        made.writer.write(hello("ours", node_id=5, incarnation=incarnation))
+        assert type(await made.control()) is Hello
+        return made
+
+    async def news() -> tuple[type, int]:
+        seen = await on_a.next()
+        return type(seen), seen.incarnation
+
+    first, second = await life(7), await life(8)
+    assert [await news() for _ in range(2)] == [(NodeConnected, 7), (NodeConnected, 8)]
+    for incarnation, link in ((7, first), (8, second)):
+        on_a.say(NodeAddress("ours", incarnation, 1), Note(incarnation, None))
+        ((to, _, _, said),) = await link.control()
+        assert (to, said) == (incarnation, Note(incarnation, None))
+    third = await life(9)
+    assert [await news() for _ in range(2)] == [(NodeDisconnected, 8), (NodeConnected, 9)]
+    again = await life(7)
+    assert [await news() for _ in range(2)] == [(NodeDisconnected, 7), (NodeConnected, 7)]
+    again.writer.close()
+    assert await news() == (NodeDisconnected, 7)
+    on_a.say(NodeAddress("ours", 0, 1), Note(1, None))
+    assert len(await third.control()) == 1
+    last = await life(10)
+    assert await news() == (NodeConnected, 10)
+    a.links.refuse("ours", "not today")
+    assert [await news() for _ in range(2)] == [(NodeDisconnected, 10), (NodeDisconnected, 9)]
+    for link in (first, second, third, again, last):
+        link.writer.close()

@@ -17,6 +17,7 @@ from copycat.actors.environment import (
     NodeUnreachable,
 )
 from copycat.actors.message import message
+from copycat.actors.simulated_node import SimulatedNode
 from copycat.actors.simulation import Simulation
 from simulated_pair import ENDPOINT, WITNESS, Note, Pair, Witness, kinds
 
@@ -300,3 +301,43 @@ def test_a_node_is_back_soon_after_a_cut(pair: Pair) -> None:
         pair.send("n2", 7)
         pair.wait(0.01)
         assert pair.numbers("n1") == pair.numbers("n2") == [7]
+
+
+def test_two_lives_of_a_preferred_node_are_both_linked() -> None:
+    """As in the real world: the oldest and the newest stay, and each gets what is for it."""
+    with Simulation(1) as simulation:
+        seen: list[tuple[float, Any]] = []
+        n2 = simulation.node(Identity("n2"), endpoint=ENDPOINT)
+        n2.spawn(Witness, seen, n2, serial=WITNESS)
+        n2.links.prefer("ours", 5)
+
+        def life() -> tuple[SimulatedNode, list[tuple[float, Any]]]:
+            arrived: list[tuple[float, Any]] = []
+            node = simulation.node(Identity("ours", node_id=5))
+            node.spawn(Witness, arrived, node, serial=WITNESS)
+            node.links.dial(ENDPOINT)
+            simulation.run_for(0.02)
+            return node, arrived
+
+        def news() -> list[tuple[str, int]]:
+            told = [(type(one).__name__, one.incarnation) for _, one in seen]
+            seen.clear()
+            return told
+
+        (first, to_first), (second, to_second) = life(), life()
+        one, two = first.incarnation, second.incarnation
+        assert news() == [("NodeConnected", one), ("NodeConnected", two)]
+        for incarnation in (one, two):
+            n2.tell(NodeAddress("ours", incarnation, WITNESS), Note(incarnation, None))
+        simulation.run_for(0.01)
+        assert [to_first[-1][1].number, to_second[-1][1].number] == [one, two]
+        third, _ = life()
+        three = third.incarnation
+        assert news() == [("NodeDisconnected", two), ("NodeConnected", three)]
+        second.stop()
+        first.stop()
+        simulation.run_for(1)
+        assert news() == [("NodeDisconnected", one)]
+        n2.links.refuse("ours", "not today")
+        simulation.run_for(0.01)
+        assert news() == [("NodeDisconnected", three)]

@@ -66,15 +66,19 @@ class Stage:
             self.introductions.lives.handle(self.disk.finish())
             self.introductions.disk_done()
 
+    def seek(self, name: str = "n2") -> None:
+        """A peer is looked for at its endpoint, and not found."""
+        self.introductions.sought(self.peers[name])
+
     def link(self, incarnation: int, name: str = "n2") -> None:
-        """A link to an incarnation of a peer comes up."""
+        """A link comes up that an incarnation of a peer has dialled."""
         self.peers[name].links["", incarnation] = None
         self.introductions.linked(self.peers[name], incarnation)
 
     def unlink(self, incarnation: int, name: str = "n2") -> None:
         """It goes."""
         del self.peers[name].links["", incarnation]
-        self.introductions.unlinked(self.peers[name])
+        self.introductions.unlinked(self.peers[name], incarnation)
 
     def say(self, incarnation: int, message: Introduction, name: str = "n2") -> list[Any]:
         """A peer says something; returns what it is answered."""
@@ -84,6 +88,7 @@ class Stage:
 
     def meet(self, incarnation: int, *lives: int, name: str = "n2") -> None:
         """A peer introduces a life, and is welcome."""
+        self.seek(name)
         self.link(incarnation, name)
         self.say(incarnation, Introduce(packed(lives), 0), name)
         self.save()
@@ -104,6 +109,7 @@ def test_a_life_is_durable_at_home_before_it_is_said() -> None:
 def test_a_life_is_durable_at_the_peer_before_anything_of_it_is_taken() -> None:
     """Rule: else acknowledgements count for a life that is forgotten in a crash."""
     stage = Stage()
+    stage.seek()
     stage.link(10)
     assert stage.sent == [(10, Introduce(packed(stage.own), 0))]
     for _ in range(2):
@@ -191,15 +197,89 @@ def test_who_is_refused_as_the_second_stops() -> None:
         stage.say(10, Unwelcome(stage.own[-1], "n1 is running elsewhere"))
 
 
-def test_a_life_is_met_when_the_link_of_the_earlier_one_closes() -> None:
-    """Rule: a restarted server waits for nothing else."""
+def test_a_life_is_met_when_the_earlier_one_is_gone() -> None:
+    """Rule: its link has closed, and nobody is found at its endpoint; a restarted server waits for
+    nothing else."""
     stage = Stage()
     stage.meet(10, 5)
     stage.link(20)
     stage.say(20, Introduce(packed((5, 6)), 0))
     stage.unlink(10)
     stage.save()
+    assert (stage.met(), stage.peers["n2"].incarnation) == (5, 10)
+    stage.seek()
+    stage.save()
     assert (stage.met(), stage.peers["n2"].incarnation) == (6, 20)
+
+
+def test_who_is_found_at_the_endpoint_is_the_first() -> None:
+    """A server that has just started knows of no link of the first, and is dialled by the second: it
+    waits until it has looked for the first where that listens."""
+    stage = Stage()
+    stage.meet(10, 5)
+    stage = Stage(stage.disk)
+    stage.link(20)
+    stage.say(20, Introduce(packed((5, 6)), 0))
+    stage.save()
+    assert stage.met() == 5
+    stage.peers["n2"].links["n2:7401", 10] = None
+    stage.introductions.linked(stage.peers["n2"], 10)
+    stage.seek()
+    stage.save()
+    assert stage.met() == 5
+    assert stage.say(10, Introduce(packed((5,)), 0)) == [Welcome(5)]
+    assert (20, Unwelcome(6, "n2 is running elsewhere, and still answers")) in stage.sent
+
+
+def test_where_nobody_can_be_looked_for_a_life_is_met_all_the_same() -> None:
+    """A dial that nobody answers ends after seconds; an election time-out is enough."""
+    stage = Stage()
+    stage.link(20)
+    stage.say(20, Introduce(packed((5, 6)), 0))
+    stage.save()
+    assert stage.met() == 0
+    stage.timers[-1]()
+    stage.save()
+    assert (stage.met(), stage.peers["n2"].incarnation) == (6, 20)
+
+
+def test_the_welcome_of_a_second_is_no_word_of_the_first() -> None:
+    """A copy knows what the first knows, and welcomes this server while it is not met itself: the
+    first stays connected. It took its place, until something made both introduce themselves again."""
+    stage = Stage()
+    stage.meet(10, 5)
+    stage.say(10, Welcome(stage.own[-1]))
+    assert stage.peers["n2"].connected
+    stage.link(20)
+    for timer in list(stage.timers):
+        timer()
+    stage.say(20, Introduce(packed((5, 6)), stage.own[-1]))
+    stage.say(20, Welcome(stage.own[-1]))
+    assert stage.peers["n2"].connected
+    stage.say(10, StillAlive(5))
+    stage.unlink(20)
+    assert stage.peers["n2"].connected
+
+
+def test_a_life_that_was_met_is_connected_when_it_has_welcomed_this_one() -> None:
+    """The one before was, and is silent: nothing is sent to the new one before it takes it. When its
+    welcome is lost, this server introduces itself again."""
+    stage = Stage()
+    stage.meet(10, 5)
+    stage.say(10, Welcome(stage.own[-1]))
+    stage.link(20)
+    stage.say(20, Introduce(packed((5, 6)), stage.own[-1]))
+    for timer in list(stage.timers):
+        timer()
+    stage.timers.clear()
+    stage.save()
+    assert stage.peers["n2"].incarnation == 20
+    assert not stage.peers["n2"].connected
+    (again,) = stage.timers
+    again()
+    assert type(stage.sent[-1][1]) is Introduce
+    stage.say(20, Welcome(stage.own[-1]))
+    assert stage.peers["n2"].connected
 
 
 def test_a_life_is_met_when_the_earlier_one_is_silent() -> None:
