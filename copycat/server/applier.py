@@ -58,7 +58,7 @@ from copycat.server.steps import (
     RunReads,
     SessionOpened,
 )
-from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
+from copycat.server.users_code import Recursion, UsersCode
 from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
@@ -368,11 +368,9 @@ class Applier(ServerActor):
         try:
             address = self.spawn(Resource, index, kind, machine, self._users_code)
         except BaseException as error:
-            if not self._users_code.is_result(error):
-                what = f"the constructor of a {kind} at index {index} of the log"
-                raise self._users_code.stopped(error, what) from error
-            text = f"a {kind} cannot be made: {kind_of(error)}: {reason_of(error)}"
-            raise _NotMadeError(text) from error
+            what = f"the constructor of a {kind} at index {index} of the log"
+            said = self._users_code.result(error, what)
+            raise _NotMadeError(f"a {kind} cannot be made: {': '.join(said)}") from error
         self._router.resources[index] = address
         made = self._progress.resources[name] = (index, kind, version)
         return made

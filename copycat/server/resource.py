@@ -22,7 +22,7 @@ from copycat.machine.state_machine import (
 from copycat.protocol.client import Branch
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
-from copycat.server.users_code import Recursion, UsersCode, kind_of, reason_of
+from copycat.server.users_code import Recursion, UsersCode, is_kind
 from copycat.types import ResourceId, SessionId
 
 Failure = tuple[int, int, str, str]  # place, branch, kind, text
@@ -54,6 +54,7 @@ class Resource(ServerActor):
             self._users_code.running = None
         self.timers: dict[Timer, Scheduling] = {}
         self._operations = operations_of(machine)
+        self._is_built_in = machine.__module__.startswith(_BUILT_IN)
         self._timers_drawn = 0
 
     def draw_timer(self) -> Timer:
@@ -83,10 +84,9 @@ class Resource(ServerActor):
                 commit = Commit(index, log_time_s, session, self, effects)
                 try:
                     value = declared.call(machine, commit, *operation[2:])
-                except BaseException as error:
-                    if not users_code.is_result(error):
-                        raise self._stopped(error, operation[1], index) from error
-                    failures.append((len(values), *self._failure(declared, operation, error)))
+                except BaseException as error:  # noqa: BLE001 - users' code
+                    said = users_code.result(error, self._place(operation[1], index))
+                    failures.append((len(values), *self._failure(declared, operation, error, said)))
                     del effects[before:]
                 if len(effects) > before:
                     self._keep_timers(effects, before)
@@ -111,10 +111,9 @@ class Resource(ServerActor):
             else:
                 try:
                     value = declared.call(self.machine, *operation[2:])
-                except BaseException as error:
-                    if not users_code.is_answer(error):
-                        raise self._stopped(error, operation[1]) from error
-                    _, kind, text = self._failure(declared, operation, error)
+                except BaseException as error:  # noqa: BLE001 - users' code
+                    said = users_code.answer(error, self._place(operation[1]))
+                    _, kind, text = self._failure(declared, operation, error, said)
                     failures.append((len(values), int(Branch.QUERY_FAILED), kind, text))
             values.append(value)
         users_code.running = None
@@ -149,39 +148,41 @@ class Resource(ServerActor):
         users_code.running = (self, message, method)
         try:
             getattr(self.machine, method)(commit, *values)
-        except BaseException as error:
-            if not users_code.is_result(error):
-                raise self._stopped(error, method, message.index) from error
+        except BaseException as error:  # noqa: BLE001 - users' code
+            kind, reason = users_code.result(error, self._place(method, message.index))
             self.logger("copycat.server").warning(
                 "state machine failed, and what it published and scheduled is dropped"
                 " resource=%d type=%s method=%s index=%d error=%s reason=%s",
-                self.resource, self.kind, method, message.index, kind_of(error), reason_of(error),
+                self.resource, self.kind, method, message.index, kind, reason,
             )  # fmt: skip
             del effects[before:]
         else:
             self._keep_timers(effects, before)
         users_code.running = None
 
-    def _stopped(self, error: BaseException, method: str, index: int | None = None) -> Exception:
+    def _place(self, method: str, index: int | None = None) -> str:
+        """How a call is named that stops the server; a query has no index."""
         what = f"method {method!r:.60} of resource {self.resource}, a {self.kind},"
-        if index is not None:
-            what += f" at index {index} of the log"
-        return self._users_code.stopped(error, what)
+        return what if index is None else f"{what} at index {index} of the log"
 
     def _failure(
-        self, declared: Operation, operation: list[Any], error: BaseException
+        self,
+        declared: Operation,
+        operation: list[Any],
+        error: BaseException,
+        said: tuple[str, str],
     ) -> tuple[int, str, str]:
-        """What a command ended by: a branch, a kind and a text, of which the last is no state."""
-        if isinstance(error, TypeError) and not declared.fits(operation[2:]):
+        """What an operation ended by: a branch, a kind and a text, of which the last is no state."""
+        if is_kind(error, TypeError) and not declared.fits(operation[2:]):
             text = f"{declared.name} does not take these arguments"
             return int(Branch.REJECTED), "WrongArguments", text
         branch = Branch.FAILED
-        if isinstance(error, Rejected) or (
+        if is_kind(error, Rejected) or (
             # The built-in machines check their arguments before they change anything.
-            type(error) in _CHECKS and type(self.machine).__module__.startswith(_BUILT_IN)
+            self._is_built_in and type(error) in _CHECKS
         ):
             branch = Branch.REJECTED
-        return int(branch), kind_of(error), reason_of(error)
+        return int(branch), *said
 
     def _keep_timers(self, effects: list[Any], start: int) -> None:
         for effect in effects[start:]:

@@ -24,6 +24,9 @@ PYTHON = f"python/{sys.version_info.major}.{sys.version_info.minor}"
 _FAILED = "failed-entry/"  # the version of a type ends in no dot
 
 _NEVER_RESULTS = (KeyboardInterrupt, MemoryError)
+# What users' classes may say otherwise, or not at all, is asked of the interpreter's own.
+_NAME: Any = vars(type)["__name__"]
+_EXCEPTIONS: Any = vars(BaseExceptionGroup)["exceptions"]
 KIND_CHARACTERS_MAX = 100
 REASON_CHARACTERS_MAX = 500
 
@@ -121,46 +124,63 @@ class UsersCode:
         """Note what the other servers say of themselves in their HELLOs."""
         self.minors_differ = any(PYTHON not in each for each in offers)
 
-    def is_result(self, error: BaseException) -> bool:
-        """Whether every server comes to this end of a command, at every replay."""
-        if _is(error, _NEVER_RESULTS):
-            return False
-        if self._recursion is Recursion.UNKNOWN or self.minors_differ:
-            return not _is(error, (RecursionError,))
-        return True
+    def result(self, error: BaseException, what: str) -> tuple[str, str]:
+        """The kind and the text of what ``what`` has ended by, if every server comes to this end at
+        every replay.
 
-    def is_answer(self, error: BaseException) -> bool:
-        """Whether a query may end so: nothing depends on it but its caller."""
-        return not _is(error, _NEVER_RESULTS)
+        Raises:
+            MachineError: it may strike one server and spare another, and so stops this one.
+        """
+        same = self._recursion is not Recursion.UNKNOWN and not self.minors_differ
+        return self._ended(error, what, () if same else (RecursionError,))
 
-    def stopped(self, error: BaseException, what: str) -> MachineError:
-        """The error that stops the server, when ``what`` has come to this end."""
-        said = f"{kind_of(error)}: {reason_of(error)}".removesuffix(": ")
-        if not _is(error, _NEVER_RESULTS):
+    def answer(self, error: BaseException, what: str) -> tuple[str, str]:
+        """The same of a query: nothing depends on its end but its caller."""
+        return self._ended(error, what, ())
+
+    def _ended(
+        self, error: BaseException, what: str, stops: tuple[type[BaseException], ...]
+    ) -> tuple[str, str]:
+        try:
+            if not _holds(error, (*_NEVER_RESULTS, *stops)):
+                return kind_of(error), reason_of(error)
+        except _NEVER_RESULTS as worse:
+            error = worse  # its text could not be had
+        try:
+            reason = reason_of(error)
+        except _NEVER_RESULTS:
+            reason = ""
+        said = f"{kind_of(error)}: {reason}".removesuffix(": ")
+        if not _holds(error, _NEVER_RESULTS):
             why = (
                 "the servers run different minor versions of Python"
                 if self.minors_differ
                 else "other code of this process has frames and a limit of its own"
             )
             said += f" (no result, as {why})"
-        return MachineError(
+        raise MachineError(
             f"{what} ended by {said}; nothing of it was applied here, and it comes again at each"
             " start: mend the cause, or have all servers pass it by --fail-entry"
-        )
+        ) from error
 
 
 def kind_of(error: BaseException) -> str:
     """The name of an exception's class, which is state."""
-    return type(error).__name__[:KIND_CHARACTERS_MAX]
+    name: str = _NAME.__get__(type(error))
+    return name[:KIND_CHARACTERS_MAX]
 
 
 def reason_of(error: BaseException) -> str:
     """What an exception of users' code says, as far as that can be had and can travel.
 
     It is no state: between servers, versions of Python and replays it may differ.
+
+    Raises:
+        MemoryError, KeyboardInterrupt: to say it ended so.
     """
     try:
-        text = str(error)[:REASON_CHARACTERS_MAX]
+        # The text may be of a class of users' own, with methods of its own.
+        text = str.__getitem__(str(error), slice(REASON_CHARACTERS_MAX))
     except _NEVER_RESULTS:
         raise
     except BaseException:  # noqa: BLE001 - users' code
@@ -168,15 +188,24 @@ def reason_of(error: BaseException) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _is(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+def is_kind(
+    error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]
+) -> bool:
+    """Whether an exception of users' code is of these kinds, whatever it says of its class itself."""
+    return issubclass(type(error), kinds)
+
+
+def _holds(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
     """Whether an exception, or one of its group, is of these kinds."""
-    left = [error]
+    left, seen = [error], {id(error)}
     while left:
         found = left.pop()
-        if isinstance(found, kinds):
+        if is_kind(found, kinds):
             return True
-        if isinstance(found, BaseExceptionGroup):
-            left += found.exceptions
+        if is_kind(found, BaseExceptionGroup):
+            members = [each for each in _EXCEPTIONS.__get__(found) if id(each) not in seen]
+            seen.update(map(id, members))
+            left += members
     return False
 
 

@@ -64,6 +64,70 @@ def run_out_in_a_group() -> None:
     raise BaseExceptionGroup("several", [ValueError("x"), BaseExceptionGroup("", [MemoryError()])])
 
 
+class OddText(str):
+    """A text that is none."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return 7
+
+
+class OddError(Exception):
+    """Says nothing true of itself."""
+
+    __class__: Any = property(lambda self: be_cancelled())
+
+    def __str__(self) -> str:
+        return OddText("odd")
+
+
+class OddGroup(BaseExceptionGroup[Exception]):
+    """Has itself in itself."""
+
+    exceptions: Any = property(lambda self: (self,))
+
+
+class OddMeta(type):
+    """Of a class without a name, equal to all others."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Unnamed(Exception, metaclass=OddMeta):
+    """Cannot be asked for its name."""
+
+
+def end_oddly() -> None:
+    raise OddError
+
+
+def end_in_itself() -> None:
+    raise OddGroup("odd", [ValueError("x")])
+
+
+def end_without_a_name() -> None:
+    raise Unnamed
+
+
+class Twice(ExceptionGroup[Exception]):
+    """Has all that is in it twice."""
+
+
+def end_in_many_groups() -> None:
+    error: Exception = ValueError("x")
+    for _ in range(60):
+        error = Twice("two", [error, error])
+    raise error
+
+
 ENDS: dict[str, Callable[[], Any]] = {
     "SystemExit": sys.exit,
     "CancelledError": be_cancelled,
@@ -71,11 +135,36 @@ ENDS: dict[str, Callable[[], Any]] = {
     "RecursionError": recurse,
     "OwnEnd": end_in_own_way,
     "BaseExceptionGroup": end_in_a_group,
+    "OddError": end_oddly,
+    "OddGroup": end_in_itself,
+    "Unnamed": end_without_a_name,
+    "Twice": end_in_many_groups,
 }
+
+
+class Speechless(MemoryError):
+    """Has no room to say what it is either."""
+
+    def __str__(self) -> str:
+        raise MemoryError
+
+
+class Dumb(Exception):
+    """Runs out of memory when it is asked what it is."""
+
+    def __str__(self) -> str:
+        raise Speechless
+
+
+def fall_silent() -> None:
+    raise Dumb
+
+
 STOPS: dict[str, Callable[[], Any]] = {
     "MemoryError": run_out_of_memory,
     "KeyboardInterrupt": be_interrupted,
     "ExceptionGroup": run_out_in_a_group,
+    "Speechless": fall_silent,
 }
 
 
@@ -322,7 +411,7 @@ def test_the_text_of_a_failure_is_no_state() -> None:
     """Servers may word it differently: no digest sees it, and it does not change what is counted."""
     texts = itertools.cycle(["short", "long" * 100, "middle" * 3])
     with Simulation(38) as simulation, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("copycat.server.resource.reason_of", lambda _: next(texts))
+        patch.setattr("copycat.server.users_code.reason_of", lambda _: next(texts))
         cluster = cluster_of(simulation)  # its monitors compare the state of the servers
 
         async def story() -> None:
