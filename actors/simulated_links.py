@@ -339,6 +339,11 @@ class SimulatedLinks:
         """This node's side of every connection, in the order they were made in."""
         return [*self._dialled.values(), *self._accepted.values(), *self._earlier.values()]
 
+    def leads_to(self, node: str, incarnation: int) -> bool:
+        """Whether messages to this node go to this life of it, as far as no fault stops them."""
+        end = self._used.get(node)
+        return end is not None and end.hello.incarnation == incarnation and end.peer.up
+
     def transmit(self, target: NodeAddress, message: Any, sender: NodeAddress) -> None:
         """Encode a message and put it on the wire to its node, or lose it.
 

@@ -195,13 +195,14 @@ class SimulatedNetwork:
                     self._reset(end)
 
     def is_well(self, *, with_clogs: bool = False) -> bool:
-        """Whether no fault is in force: there is no cut, the network only takes its time, and no
-        link is clogged, unless that is borne."""
-        return (
-            not self._cuts
-            and (with_clogs or not self._clogs)
-            and self.faults == NetworkFaults.none()
-        )
+        """Whether no fault is in force but cuts: the network only takes its time, and no link is
+        clogged, unless that is borne."""
+        return (with_clogs or not self._clogs) and self.faults == NetworkFaults.none()
+
+    @property
+    def cuts(self) -> tuple[tuple[str, str], ...]:
+        """From whom to whom nothing passes."""
+        return tuple(self._cuts)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing passes from ``source`` to ``target``."""

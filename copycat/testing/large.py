@@ -327,7 +327,7 @@ def run_large(seed: int) -> LargeReport:
         world = LargeWorld(simulation)
         cluster, timeliness = world.cluster, world.monitors.timeliness
         timeliness.led_within_s += REPLAY_S * scale
-        timeliness.bears_clogs = True
+        timeliness.calm.bears_clogs = True
         timeliness.link_bytes_max = LINK_BYTES_MAX
         ground = world.prepare()
         behind = cluster.names[-1:] if kind.behind else ()

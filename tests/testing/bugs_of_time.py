@@ -39,12 +39,12 @@ def gives_up_after_a_while() -> AbstractContextManager[Any]:
 
 
 def lets_log_time_crawl() -> AbstractContextManager[Any]:
-    """A leader's log time runs at a third of the pace."""
+    """A leader's log time runs at a tenth of the pace."""
     now_us = LogClock.now_us
 
     def crawl(clock: LogClock) -> int:
         base_us = clock._base_us
-        return base_us + (now_us(clock) - base_us) // 3
+        return base_us + (now_us(clock) - base_us) // 10
 
     return patch.object(LogClock, "now_us", crawl)
 
