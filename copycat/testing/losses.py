@@ -174,6 +174,7 @@ class Losses:
                 return None
             self._has_other_disk = True
             self._take_down(name)
+            self._must_be_refused(name)
             self._cluster.wipe(name, image)
             restarted = self._restart([name])
             return f"brings the disk of {name} back as it was, and {restarted}"
@@ -184,6 +185,14 @@ class Losses:
         self._cluster.lost.add(name)
         if self._cluster.is_running(name):
             self._cluster.crash(name)
+
+    def _must_be_refused(self, name: str) -> None:
+        """From now on by all that have not lost anything: they have met a later life."""
+        cluster = self._cluster
+        if cluster.monitors is not None:
+            incarnation = cluster.node(name).incarnation
+            knowing = frozenset(cluster.names) - cluster.lost
+            cluster.monitors.said.forgets(name, incarnation, knowing)
 
     def _is_known(self, name: str, image: Mapping[str, bytes]) -> bool:
         """Whether every other server that has not lost anything has met a life, durably, that is not

@@ -138,8 +138,8 @@ class Monitors:
         self._look_at(watched, server)
 
     def wiped(self, name: str) -> None:
-        """A server has been given an empty disk. What it had said before has been said: those who
-        have heard it count on it."""
+        """A server has been given another disk. What it had said before has been said: those who have
+        heard it count on it."""
         if not self._watched[name].stopped:
             self._stopped(self._watched[name])
         self._watched[name].is_wiped = True

@@ -14,6 +14,10 @@ DURABLE_LOG = "Durability: what a server's log has reported as synced survives e
 DAMAGE_NOTICED = (
     "Damage: a server does not start with files that are damaged, where anything contradicts them"
 )
+COPIES_REFUSED = (
+    "Identity: who was brought back as it was in an earlier life is refused by all who have met a"
+    " later one"
+)
 APPEND_ONLY = "Leader Append-Only: a leader never drops or changes what is in its log (§3.5)"
 LOG_MATCHING = (
     "Log Matching: logs that have a batch of one index and term are the same up to there (§3.5)"

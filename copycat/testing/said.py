@@ -6,12 +6,13 @@ stale only when another leader was there already.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from copycat.actors import NodeAddress
 from copycat.actors.simulated_processor import Processor
 from copycat.protocol.client import Consistency, QueriesReply, SubmitQueries
+from copycat.protocol.introductions import Welcome
 from copycat.protocol.raft import (
     AppendEntries,
     AppendEntriesReply,
@@ -45,6 +46,9 @@ class Said:
         self.links: defaultdict[tuple[str, str], _Link] = defaultdict(_Link)
         self._votes: dict[tuple[str, Term], set[int]] = {}
         self._promised: dict[str, Index] = {}  # by server: committed, as its disk said at the start
+        self._forgetful: dict[
+            str, tuple[int, Collection[str]]
+        ] = {}  # life before, who must refuse it
 
     def started(self, name: str, node: "SimulatedNode", server: "Server") -> None:
         """Watch a server that has just started."""
@@ -70,6 +74,27 @@ class Said:
             deliver(target, message, sender)
 
         node.deliver = watched_deliver  # type: ignore[method-assign]
+
+    def forgets(self, name: str, incarnation: int, known_to: Collection[str]) -> None:
+        """A server goes on with less than it had.
+
+        Args:
+            name: of the server.
+            incarnation: of its last life with all that it had.
+            known_to: the servers that can know, and have to refuse it from now on.
+        """
+        self._forgetful[name] = incarnation, known_to
+
+    def check_welcome(self, name: str, target: NodeAddress) -> None:
+        """A server takes another one for a peer that has all it promised."""
+        incarnation, known_to = self._forgetful.get(target.node, (0, ()))
+        if name in known_to and target.incarnation > incarnation:
+            raise self.story.violated(
+                rules.COPIES_REFUSED,
+                f"{name} welcomes {target.node}, which was brought back without a life that {name} has"
+                " met",
+                who=(name, target.node),
+            )
 
     def voted(self, candidate: str, message: RequestVoteReply) -> None:
         """An answer to a request for a vote has arrived."""
@@ -150,6 +175,7 @@ class _Speaker:
             ReadIndex: self._read_index_wanted,
             ReadIndexReply: self._read_index_given,
             QueriesReply: self._queries_answered,
+            Welcome: lambda _, target: said.check_welcome(name, target),
         }
         self._said = said
         self._name = name

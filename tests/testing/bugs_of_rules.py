@@ -12,10 +12,13 @@ from copycat.client.commands import Commands
 from copycat.client.event_order import EventOrder
 from copycat.machine.state_machine import Publication
 from copycat.protocol.client import CommandsReply, Events
+from copycat.protocol.introductions import Introduce
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
 from copycat.resources.lock import LockMachine
 from copycat.server.applier import Applier
+from copycat.server.introductions import Introductions
 from copycat.server.log_time import LogClock
+from copycat.server.peers import Peer
 from copycat.server.replicator import Replicator
 from copycat.server.resource import Resource
 from copycat.server.roles import leader
@@ -25,6 +28,7 @@ from copycat.server.server import Server
 from copycat.server.steps import Advance, AnswerQueries, ApplyOperations, PeerLinked, Tick
 from copycat.storage import recovery
 from copycat.storage.batch import Batch
+from copycat.storage.lives import packed, unpacked
 
 Bug = Callable[[], AbstractContextManager[Any]]
 
@@ -279,3 +283,17 @@ def hears_what_comes() -> AbstractContextManager[Any]:
         return accept(order, replace(events, first_sequence=first), now_s)
 
     return patch.object(EventOrder, "accept", accept_later)
+
+
+def welcomes_an_earlier_copy() -> AbstractContextManager[Any]:
+    """Nobody minds that a server knows nothing of the life that was met, nor does that server."""
+    introduced = Introductions._introduced
+
+    def take(one: Introductions, peer: Peer, message: Introduce, incarnation: int) -> None:
+        met = one.lives.met.get(peer.server_id, 0)
+        lives = unpacked(message.lives)
+        if met and met not in lives:
+            message = replace(message, lives=packed((met, *lives)))
+        introduced(one, peer, replace(message, met=0), incarnation)
+
+    return patch.object(Introductions, "_introduced", take)

@@ -372,7 +372,6 @@ NETWORK = ("network", "reset")
 
 DAMAGED = "the log is damaged"  # what a server says of its own disk
 CUT_APART = "batches are whole"  # what a leader says of a follower's answer
-PROGRESS = "Progress: when the faults have ended, every call ends"
 
 REIGNS = (rules.ELECTION_SAFETY, rules.VOTES)
 COMMITTED = (rules.SAME_COMMITTED, rules.SAME_APPLIED, rules.COMMITTED_STAYS)
@@ -397,6 +396,12 @@ BUGS = [
     PlantedBug("second reign", REIGNS, ("kill",), bugs.leads_again_after_restart),
     PlantedBug("missing sync", (rules.DURABLE_LOG, DAMAGED), ("crash",), syncs_nothing),
     PlantedBug("blind start", (rules.DAMAGE_NOTICED,), ("flip",), bugs.refuses_no_damage),
+    PlantedBug(
+        "welcome copy",
+        (rules.COPIES_REFUSED,),
+        ("old copy", "crash", "kill"),
+        bugs.welcomes_an_earlier_copy,
+    ),
     PlantedBug("stamped", (rules.LOG_MATCHING,), (), bugs.stamps_what_it_takes),
     PlantedBug("changed", (rules.LOG_UNCHANGED,), (), bugs.changes_what_it_has_taken),
     PlantedBug(
@@ -436,7 +441,7 @@ BUGS = [
         "queue jumper", (rules.LONGEST_FIRST,), ("client crash",), bugs.serves_the_last_first
     ),
     PlantedBug("lost update", (LINEARIZABLE,), (), replaces_any_version),
-    PlantedBug("lost events", (PROGRESS,), ("network", "reset"), sends_events_once),
+    PlantedBug("lost events", (rules.EVENTS_SOON,), ("network", "reset"), sends_events_once),
     PlantedBug("no doubt", (rules.DOUBT_IN_TIME,), ("lost client",), bugs.never_doubts),
     PlantedBug("any answer", (rules.ANSWERS_IN_ORDER,), NETWORK, bugs.takes_any_answer),
     PlantedBug(
