@@ -243,8 +243,10 @@ class DirectoryDisk:
 
     # When and where the work is done.
 
-    def end_turn(self) -> None:
-        """Carry out, or begin, what was asked for since the last call."""
+    def end_turn(self) -> bool:
+        """Carry out, or begin, what was asked for since the last call; whether there was anything."""
+        if not (self._syncs.waiting or self._replaces.waiting or self._allocations.waiting):
+            return False
         jobs = self._syncs.waiting + self._replaces.waiting
         if jobs and self._is_inline():
             # What the replies ask for in turn waits for the next end of a turn.
@@ -255,6 +257,7 @@ class DirectoryDisk:
             self._syncs.start(self._run_timed)
             self._replaces.start(self._run_timed)
         self._allocations.start(_run)
+        return True
 
     def report(self, jobs: list[_Job]) -> None:
         """Tell who asked for them how these jobs ended."""

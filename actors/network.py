@@ -203,7 +203,8 @@ class NetworkNode(Node):
         itself. Asyncio does not say whether anything is ready; its loops have a queue to look at.
         Without one the turn is planned.
         """
-        if not (self._ready or self.links.has_work):
+        links = self.links
+        if not (self._ready or links.to_write or links.intake.waiting):
             self._turn_planned = False
         elif len(getattr(self.loop, "_ready", (self,))) == 0:
             self._turn()
@@ -218,17 +219,16 @@ class NetworkNode(Node):
         if self.links.intake.waiting:
             self.links.intake.take()
         super()._run_ready()
-        if self.links.has_work and not self.stopped:
+        if (self.links.to_write or self.links.intake.waiting) and not self.stopped:
             self.plan_turn()
 
     def _end_of_turn(self) -> None:
         if self.stopped:
             return
-        self.handlers.begin()
-        self.links.flush_all()
-        self.handlers.ended("Links.flush")
-        if self._disk is not None:
-            self._disk.end_turn()
+        if self.links.to_write:
+            self.links.flush_all()
+            self.handlers.ended("Links.flush")
+        if self._disk is not None and self._disk.end_turn():
             self.handlers.ended("Disk.end_turn")
 
     def _leave(self) -> None:

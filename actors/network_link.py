@@ -64,6 +64,7 @@ class Link(asyncio.BufferedProtocol):
         ended: whether it is over. Nothing is sent or received after that.
         held_bytes: of an unfinished frame that the other node, having dialled, has begun to send.
         received_bytes, written_bytes: of frames, beats apart, since the beginning.
+        receipts: how often something has come, beats too.
         is_stranger: whether the other node has yet to be admitted by the layer above.
         is_preferred: whether what comes is delivered at once.
         refused: messages of the other node that nobody here takes.
@@ -85,6 +86,7 @@ class Link(asyncio.BufferedProtocol):
         self.held_bytes = 0
         self.received_bytes = 0
         self.written_bytes = 0
+        self.receipts = 0
         self._links = links
         self._reader = FrameReader(
             frame_bytes_max=STRANGER_BYTES_MAX if self.is_stranger else FRAME_BYTES_MAX
@@ -99,8 +101,8 @@ class Link(asyncio.BufferedProtocol):
         self.task: asyncio.Task[None] | None = None  # that connects it, if no dial has it
         self._transport: asyncio.Transport | None = None
         self._hello_timer: asyncio.TimerHandle | None = None
-        self._was_heard = True  # since the last look
-        self._was_written = True  # likewise
+        self._receipts_seen = -1  # at the last look, by both links of two
+        self._was_written = True  # since then
         self._silence = 0  # looks since something was heard
 
     def __str__(self) -> str:
@@ -137,7 +139,7 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
-        self._was_heard = True
+        self.receipts += 1
         node = self._links.node
         self.received_bytes += nbytes
         held = node.hold_turn()
@@ -287,24 +289,28 @@ class Link(asyncio.BufferedProtocol):
         self._links.lost += len(self._outbox)
         self._outbox, self._sent = [], []
 
-    def look(self, *, may_judge: bool) -> None:
+    def look(self, twin: "Link | None", *, is_spare: bool, may_judge: bool) -> None:
         """Show the other node that this one lives if nothing else has since the last look, and end
         the link if nothing was heard for too many of them.
 
         Args:
+            twin: the other link between the two nodes, if both have dialled: each sends by one of
+                them, and nothing need be heard on the other.
+            is_spare: whether this node sends by that one.
             may_judge: whether this node itself has looked at its sockets in the meantime.
         """
         connection = self._transport
         if self.ended or connection is None or connection.is_closing():
             return
-        if not self._was_written and not connection.get_write_buffer_size():
+        if not (is_spare or self._was_written or connection.get_write_buffer_size()):
             connection.write(_BEAT)
         self._was_written = False
-        if self._was_heard or not self._is_read:
+        receipts = self.receipts + (twin.receipts if twin is not None else 0)
+        if receipts != self._receipts_seen or not self._is_read:
             self._silence = 0
         elif may_judge:
             self._silence += 1
-        self._was_heard = False
+        self._receipts_seen = receipts
         is_soon = self.is_preferred or self.endpoint
         if self._silence >= (DIALLED_SILENCE_MAX if is_soon else ACCEPTED_SILENCE_MAX):
             self._links.node.log.warning("link silent %s looks=%d", self, self._silence)

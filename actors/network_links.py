@@ -63,7 +63,7 @@ class NetworkLinks:
         self._incoming_max, self._introducing_max = room_for_links()
         self._to_look_at: list[Link] = []
         self._look_at_s = 0.0
-        self._to_write: dict[Link, None] = {}
+        self.to_write: dict[Link, None] = {}
         self._watchers: dict[NodeAddress, None] = {}
         self._drained: dict[str, dict[NodeAddress, None]] = {}  # who waits for that, by node
         self.introduce(identity)
@@ -138,8 +138,8 @@ class NetworkLinks:
     def flush(self, node: str) -> None:
         """Write what has been sent to ``node``."""
         link = self._used.get(node)
-        if link in self._to_write:
-            del self._to_write[link]
+        if link in self.to_write:
+            del self.to_write[link]
             link.flush()
 
     def unsent_bytes(self, node: str, *, bulk: bool = False) -> int:
@@ -213,7 +213,7 @@ class NetworkLinks:
     def flush_all(self) -> None:
         """Write what was sent since the last call, one write a link, to preferred nodes first; what
         would take too long is left for the next turn."""
-        links, self._to_write = list(self._to_write), {}
+        links, self.to_write = list(self.to_write), {}
         if len(links) <= 1:
             for link in links:
                 link.flush()
@@ -222,14 +222,9 @@ class NetworkLinks:
         budget = Budget(self.node.environment.clock)
         for at, link in enumerate(links):
             if at and at % FLUSHES_AT_ONCE == 0 and budget.spent:
-                self._to_write = {**dict.fromkeys(links[at:]), **self._to_write}
+                self.to_write = {**dict.fromkeys(links[at:]), **self.to_write}
                 break
             link.flush()
-
-    @property
-    def has_work(self) -> bool:
-        """Whether something waits for the next turn."""
-        return bool(self.intake.waiting or self._to_write)
 
     def close(self) -> None:
         """End all links; nobody is told."""
@@ -258,7 +253,7 @@ class NetworkLinks:
 
     def written_at_end_of_turn(self, link: Link) -> None:
         """This link has something in its outbox."""
-        self._to_write[link] = None
+        self.to_write[link] = None
 
     def drained(self, link: Link) -> None:
         """Few bytes wait on a link again."""
@@ -460,12 +455,25 @@ class NetworkLinks:
             self._to_look_at[LOOKS_AT_ONCE:],
         )
         for link in part:
-            link.look(may_judge=may_judge)
+            twin = self._twin(link)
+            name = "" if link.hello is None else link.hello.name
+            is_spare = twin is not None and self._used.get(name) is twin
+            link.look(twin, is_spare=is_spare, may_judge=may_judge)
         if not self._to_look_at:
             self._to_look_at = self._links_up()
         if self._to_look_at:
             count = max(len(self._to_look_at), len(self._dialled) + len(self._incoming))
             self._plan_look(LOOK_EVERY_S / (1 + (count - 1) // LOOKS_AT_ONCE))
+
+    def _twin(self, link: Link) -> Link | None:
+        """The other link to this life of a node, if each has dialled the other."""
+        hello = link.hello
+        if hello is None or link.bulk:
+            return None
+        twin = (self._accepted if link.endpoint else self._dialled).get(hello.name)
+        if twin is None or twin is link or twin.hello is None:
+            return None
+        return twin if twin.hello.incarnation == hello.incarnation else None
 
     def _links_up(self) -> list[Link]:
         own = [*self._dialled.values(), *self._bulk.values()]

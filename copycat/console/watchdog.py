@@ -16,8 +16,8 @@ from copycat.server.users_code import UsersCode
 
 log = logging.getLogger("copycat.server")
 
-LOOK_EVERY_S = 0.25
-PATIENCE_LOOKS = 4
+LOOK_EVERY_S = 0.5  # a look wakes a process that may have nothing else to do
+PATIENCE_LOOKS = 2
 FRAMES_TOLD = 5
 
 

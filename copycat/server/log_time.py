@@ -55,6 +55,10 @@ class LogClock:
 
     def now_us(self) -> int:
         """The log time now."""
+        return self.us_at(self._now_s())
+
+    def us_at(self, now_s: float) -> int:
+        """The log time at this moment, which is now."""
         if self._began_s is None:
             return self._base_us
-        return self._base_us + round((self._now_s() - self._began_s) * US_PER_S)
+        return self._base_us + round((now_s - self._began_s) * US_PER_S)

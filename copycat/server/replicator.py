@@ -104,9 +104,11 @@ class Replicator(ServerActor):
 
     def replicate(self, message: Replicate, sender: NodeAddress) -> None:
         """Send what the follower lacks; failing that, an empty request if one is wanted."""
-        if not self._peer.connected:
-            return
-        now_s, heartbeat_s = self.server.now_s(), self.server.options.heartbeat_s
+        if self._peer.connected:
+            self._replicate(self.server.now_s(), announce=message.announce)
+
+    def _replicate(self, now_s: float, *, announce: bool) -> None:
+        heartbeat_s = self.server.options.heartbeat_s
         links, name = self.environment.links, self._peer.name
         ready = now_s - self._heard_s <= PATIENCE_HEARTBEATS * heartbeat_s
         if ready and links.unsent_bytes(name) > UNSENT_BYTES_MAX:
@@ -120,7 +122,7 @@ class Replicator(ServerActor):
                 self._proceeding = True
                 self.send(self.address, Proceed())
         elif now_s - self._sent_s >= heartbeat_s * 0.9 or (
-            ready and (message.announce or self._sent_round < self._rounds.current)
+            ready and (announce or self._sent_round < self._rounds.current)
         ):
             self._send(now_s, [], self._next_index - 1)
 
@@ -176,7 +178,8 @@ class Replicator(ServerActor):
         following.serves_clients = message.serves_clients
         following.round = max(following.round, message.round)
         self.send(self._leader, PeerAnswered())
-        self.replicate(Replicate(rejected), sender)
+        if self._peer.connected:
+            self._replicate(self._heard_s, announce=rejected)
 
     def _accepted(self, request: int, match_index: Index) -> None:
         following = self._following
@@ -256,7 +259,7 @@ class Replicator(ServerActor):
             self.server.commit_index,
             self._rounds.current,
             tuple(records),
-            self._log_clock.now_us(),
+            self._log_clock.us_at(now_s),
             self._number,
         )
         self._rounds.sent = max(self._rounds.sent, self._rounds.current)

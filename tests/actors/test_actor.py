@@ -343,6 +343,7 @@ async def test_a_broken_world_stops_the_node(node: NetworkNode, seen: Seen) -> N
     failures: list[BaseException] = []
     node.on_failure = failures.append
     node.links.flush_all = None  # type: ignore
+    node.links.to_write = {None: None}  # type: ignore
     seen.say(node.spawn(Echo), 1)
     await seen.next()
     assert node.stopped
