@@ -148,6 +148,16 @@ def is_refused(image: Mapping[str, bytes]) -> bool:
     return False
 
 
+def is_contradicted_by_log(image: Mapping[str, bytes]) -> bool:
+    """Whether there is a record of a term of which the ballot knows nothing, or the floor a vote."""
+    disk = disk_with(image)
+    ballot, found = Ballot(disk), recover(disk)
+    promised = found.floor.promise
+    return ballot.term < max(found.index.last_term, promised.term) or (
+        ballot.term == promised.term and promised.voted_for not in (0, ballot.voted_for)
+    )
+
+
 def _is_contradicted(image: Mapping[str, bytes], name: str, offset: int, after: bytes) -> bool:
     """Whether damage to files that are whole contradicts what is left of them.
 

@@ -10,7 +10,14 @@ from itertools import pairwise
 from typing import Any
 
 from copycat.actors.simulated_network import NetworkFaults
-from copycat.testing.fault import AMNESIA_KINDS, CLIENT_KINDS, KINDS, LEADER, Fault
+from copycat.testing.fault import (
+    AMNESIA_KINDS,
+    APART_KINDS,
+    CLIENT_KINDS,
+    KINDS,
+    LEADER,
+    Fault,
+)
 
 KIND_CHANCES = (0.15, 0.3, 0.6)
 PACES_S = (0.2, 0.6, 2.0)
@@ -64,7 +71,7 @@ def draw_faults(
     drawing = _Drawing(chance, tuple(servers), tuple(clients))
     possible = [kind for kind in KINDS if clients or kind not in CLIENT_KINDS]
     if kinds is None:
-        possible = [kind for kind in possible if kind not in AMNESIA_KINDS]
+        possible = [kind for kind in possible if kind not in APART_KINDS]
     if kinds is None:
         likely = chance.choice(KIND_CHANCES)
         chosen = [kind for kind in possible if chance.random() < likely]
@@ -96,10 +103,23 @@ def draw_amnesia(chance: random.Random, servers: Sequence[str], harm_s: float) -
         servers: the names of all.
         harm_s: from when to when.
     """
+    return _draw_seldom(chance, servers, harm_s, AMNESIA_KINDS)
+
+
+def draw_old_file(
+    chance: random.Random, servers: Sequence[str], harm_s: float
+) -> tuple[Fault, ...]:
+    """Draw a server of which one file is brought back as it was; none in most worlds."""
+    return _draw_seldom(chance, servers, harm_s, ("old file",))
+
+
+def _draw_seldom(
+    chance: random.Random, servers: Sequence[str], harm_s: float, kinds: Sequence[str]
+) -> tuple[Fault, ...]:
     if chance.random() >= AMNESIA_CHANCE:
         return ()
     drawing = _Drawing(chance, tuple(servers), ())
-    kind = chance.choice(AMNESIA_KINDS)
+    kind = chance.choice(kinds)
     at_s = chance.uniform(0, harm_s / 2)
     lasts_s = round(chance.uniform(0, harm_s / 2), 3)
     return (Fault(kind, round(at_s, 3), **{"lasts_s": lasts_s, **drawing.draw(kind)}),)
@@ -159,6 +179,7 @@ class _Drawing:
             "flip": self._flip,
             "misdirected write": self._misdirect,
             "lost files": self._lost_files,
+            "old file": self._old_file,
             "client pause": self._client_pause,
             "client crash": self._client_crash,
             "client clock": self._client_clock,
@@ -282,6 +303,9 @@ class _Drawing:
 
     def _lost_files(self) -> Drawn:
         return self._damage({"files": round(self.chance.random(), 4)})
+
+    def _old_file(self) -> Drawn:
+        return {**self._one(), "numbers": {"file": round(self.chance.random(), 4)}}
 
     # Clients.
 

@@ -33,6 +33,8 @@ KINDS: Mapping[str, str] = {
     "lost files": "files of a server are removed while it does not run; it must refuse to start",
     "old copy": "the disk of a server is brought back as it was, where the others have met a later"
     " life; it must be refused",
+    "old file": "ballot, lives or floor of a server are brought back as they were; where something"
+    " contradicts that it must be refused, and an old floor alone must do no harm",
     "client pause": "a client does nothing for a while",
     "client crash": "a client's machine dies; another one of its name begins at once",
     "client clock": "a client's clock runs fast or slow",
@@ -42,6 +44,9 @@ KINDS: Mapping[str, str] = {
 
 AMNESIA_KINDS = ("lost files", "old copy")
 """They are drawn apart from all others, so that the worlds without them stay as they were."""
+
+APART_KINDS = (*AMNESIA_KINDS, "old file")
+"""All that are drawn so."""
 
 CLIENT_KINDS = ("client pause", "client crash", "client clock", "lost client")
 

@@ -9,7 +9,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from copycat.actors.simulated_disk import SimulatedDisk
+from copycat.storage.ballot import Ballot
 from copycat.storage.errors import StorageError
+from copycat.storage.floor import Floor
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity
 from copycat.storage.lives import Lives
 from copycat.testing import rules
@@ -19,6 +21,7 @@ from copycat.testing.damage import (
     disk_with,
     find_flip,
     find_misdirected,
+    is_contradicted_by_log,
     is_refused,
 )
 from copycat.testing.fault import Fault
@@ -49,12 +52,14 @@ class Losses:
         self._restart = restart
         self._damaged: str | None = None  # the one server whose files were ever damaged
         self._has_other_disk = False
+        self._old_floors: set[str] = set()  # of whom; they promise less than was
         self.kinds: Mapping[str, Callable[[Fault], Done | None]] = {
             "flip": self._flip,
             "misdirected write": self._misdirect,
             "wipe": self._wipe,
             "lost files": self._lose_files,
             "old copy": self._bring_back,
+            "old file": self._age,
         }
 
     def _may_lose(self, name: str) -> bool:
@@ -64,6 +69,7 @@ class Losses:
         minority = len(cluster.names) - cluster.majority
         return (
             name not in cluster.lost
+            and name not in self._old_floors
             and len(cluster.lost) < minority
             and all(
                 ClusterConfiguration.NAME in disk.image()
@@ -151,6 +157,44 @@ class Losses:
 
         return f"removes {what}, and {refused}", undo
 
+    def _age(self, fault: Fault) -> Done | None:
+        """A copy of one file is made, and brought back when the file has changed, if anything
+        contradicts it then, or if it is the floor, which may be too low."""
+        name = fault.where[0]
+        disk = self._cluster.disks[name]
+        file = _AGING[int(fault.numbers["file"] * len(_AGING))]
+        old = disk.image().get(file)
+        if old is None:
+            return None
+
+        def undo() -> str | None:
+            image = disk.image()
+            aged = {**image, file: old}
+            if not self._may_lose(name) or self._damaged not in (None, name):
+                return None
+            if disk.read_error is not None or image.get(file) in (None, old) or is_refused(image):
+                return None
+            is_gone = is_refused(aged)
+            if not is_gone and is_contradicted_by_log(aged):
+                self._must_be_noticed(name, f"{file} of {name} is older than its log")
+            is_known = not is_gone and file == Lives.NAME and self._is_known(name, aged)
+            if not (is_gone or is_known or file == Floor.NAME):
+                return None  # nobody can know, and it may do harm
+            if is_gone or is_known:
+                self._damaged = name
+                self._cluster.lost.add(name)
+            else:
+                self._old_floors.add(name)
+            if is_known:
+                self._must_be_refused(name)
+            if self._cluster.is_running(name):
+                self._cluster.crash(name)
+                disk.crash(kept=0.0)
+            disk.restore(aged)
+            return f"brings {file} of {name} back as it was, and {self._restart([name])}"
+
+        return f"copies {file} of {name}", undo
+
     # Disks.
 
     def _wipe(self, fault: Fault) -> Done | None:
@@ -208,6 +252,10 @@ class Losses:
         except StorageError:
             return False  # a file of the copy or of another server is damaged, and says nothing
         return all(life is not None and life not in lives for life in met)
+
+
+_AGING = (Ballot.NAME, Lives.NAME, Floor.NAME)
+"""The files that change after a server has begun."""
 
 
 def _choices(image: Mapping[str, bytes]) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from copycat.testing.costs import draw_processors
-from copycat.testing.drawing import draw_amnesia, draw_faults, draw_storm
+from copycat.testing.drawing import draw_amnesia, draw_faults, draw_old_file, draw_storm
 from copycat.testing.fault import KINDS, Fault
 from copycat.testing.limits import LIMITS, draw_limits
 
@@ -96,6 +96,7 @@ class Schedule:
         if faults is None:
             drawn += draw_storm(random.Random(f"{seed} storm"), names, harm_s)
             drawn += draw_amnesia(random.Random(f"{seed} amnesia"), names, harm_s)
+            drawn += draw_old_file(random.Random(f"{seed} old file"), names, harm_s)
         return cls(
             seed=seed,
             servers=count,
