@@ -274,6 +274,32 @@ def _heads(data: bytes) -> Iterator[tuple[int, int]]:
         yield kind, argument
 
 
+def takes_more_bytes(value: Any, bytes_max: int) -> bool:
+    """Whether a value would certainly be encoded in more than so many bytes.
+
+    To be asked of a value from anywhere before ``encode``: a short one can hold the same lists again
+    and again, so that nobody has the time or the memory for all of it. It is looked at no further
+    than ``bytes_max`` goes, and False of what is no plain value.
+    """
+    left, level = bytes_max, [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or kind is bytes:
+                left -= len(item)
+            elif kind is list or kind is tuple:
+                left -= len(item)
+                below += item if left >= 0 else ()
+            elif kind is dict:
+                left -= 2 * len(item)
+                below += (*item, *item.values()) if left >= 0 else ()
+            if left < 0:
+                return True
+        level = below
+    return False
+
+
 def is_plain(value: Any, depth_max: int = DEPTH_MAX) -> bool:
     """Whether this is a plain value."""
     return _is_plain((value,), depth_max)

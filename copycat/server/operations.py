@@ -6,10 +6,12 @@ from typing import Any
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.budget import Budget
 from copycat.actors.codec import (
+    DEPTH_MAX,
     CodecError,
     decode_unchecked,
     encode,
     join_lists,
+    takes_more_bytes,
 )
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
 from copycat.server.resource import FAILED_BY_OPERATOR, Failure
@@ -28,6 +30,10 @@ UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
 TOO_LARGE = ("AnswerTooLarge", "the answer has more bytes than can be sent")
 VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 """Of what the commands of a batch answer; texts of failures are not counted, as they are no state."""
+VALUE_DEPTH_MAX = DEPTH_MAX - 2  # an answer is in a list of values, beside the failures
+_TEXTS = frozenset((str, bytes, type(None)))
+_SCALARS = _TEXTS | {int, float, bool}
+_NONE = encode(None)
 _ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
 QUERIES_AT_ONCE = 16
 """So few queries of one read are run before the time is looked at; a list of them has a short head."""
@@ -72,9 +78,11 @@ class Router:
                     base_index + start, log_time_us, session, run, effects
                 ),
             )
-        encoded = _encoded(values, failures, _ANSWER_LOST)
-        if len(encoded) > VALUES_BYTES_MAX:
-            encoded = _shortened(values, failures)
+        encoded = _encoded(values)
+        if encoded is None or len(encoded) > VALUES_BYTES_MAX:
+            encoded = _encoded_one_by_one(
+                values, failures, _ANSWER_LOST, VALUES_BYTES_MAX, shared=True
+            )
         if failures:
             counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
             return _results(encoded, failures), counted_bytes, tuple(touched)
@@ -156,7 +164,9 @@ class Answering:
         runs = [(0, resource, some)]
         failed = Branch.QUERY_FAILED
         values, failures, _ = self._router.route(runs, failed, lambda _, run: AnswerQueries(run))
-        encoded = _encoded(values, failures, failed)
+        encoded = _encoded(values)
+        if encoded is None:  # what is too much together is asked for again, by fewer at once
+            encoded = _encoded_one_by_one(values, failures, failed, VALUES_BYTES_MAX, shared=False)
         self._parts.append(encoded)
         self._size_bytes += len(encoded)
         before = start + self._place
@@ -208,28 +218,43 @@ def _results(values: bytes, failures: list[Failure]) -> bytes:
     return _LIST_OF_TWO + values + (encode(failures) if failures else _NO_FAILURES)
 
 
-def _encoded(values: list[Any], failures: list[Failure], lost: Branch) -> bytes:
-    """The encoded values; one that cannot be becomes a failure, of the branch ``lost``."""
+def _encoded(values: list[Any]) -> bytes | None:
+    """The encoded values, by far the fastest way; None if one cannot be, or they may take much."""
+    if _TEXTS.issuperset(map(type, values)):
+        size_bytes = sum(map(len, filter(None, values)))
+    elif _SCALARS.issuperset(map(type, values)):
+        size_bytes = sum(len(value) for value in values if type(value) in (str, bytes))
+    else:
+        return None
+    if size_bytes > VALUES_BYTES_MAX:
+        return None
     try:
         return _LIST_OF_ONE + encode(values[0]) if len(values) == 1 else encode(values)
     except CodecError:
-        for offset, value in enumerate(values):
-            try:
-                encode(value)
-            except CodecError:
-                values[offset] = None
-                failures.append((offset, int(lost), *UNENCODABLE))
-        return encode(values)
+        return None
 
 
-def _shortened(values: list[Any], failures: list[Failure]) -> bytes:
-    """Answers that fit: those that do not are replaced, the same on every server."""
-    room_bytes = VALUES_BYTES_MAX
+def _encoded_one_by_one(
+    values: list[Any], failures: list[Failure], lost: Branch, room_bytes: int, *, shared: bool
+) -> bytes:
+    """The same of any values, which are replaced by a failure if they have no room either.
+
+    However values are put together, each of them may be as deep; and none is encoded that cannot have
+    room: it may be of any size, and hold others of its parts again and again.
+    """
+    parts: list[bytes] = []
     for offset, value in enumerate(values):
-        size_bytes = len(encode(value))
-        if size_bytes > room_bytes:
-            values[offset] = None
-            failures.append((offset, int(Branch.ANSWER_LOST), *TOO_LARGE))
-        else:
-            room_bytes -= size_bytes
-    return encode(values)
+        failure, part = TOO_LARGE, b""
+        if not takes_more_bytes(value, room_bytes):
+            try:
+                part = encode(value, depth_max=VALUE_DEPTH_MAX)
+            except CodecError:
+                failure = UNENCODABLE
+        if not part or len(part) > room_bytes:
+            failures.append((offset, int(lost), *failure))
+            part = _NONE
+        elif shared:
+            room_bytes -= len(part)
+        parts.append(part)
+    head = encode([None] * len(parts))[: -len(parts)]  # None is one byte
+    return b"".join((head, *parts))
