@@ -11,14 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from copycat.actors.codec import (
     DEPTH_MAX,
+    INTEGER_BOUND,
     CodecError,
     decode,
     encode,
     encode_list,
+    encode_trusted,
 )
 from copycat.client.calls import OperationCall
 from copycat.errors import (
@@ -42,7 +44,6 @@ _CONTAINERS = frozenset((list, tuple, dict))
 LATE_BYTES_MIN = 16 * 1024  # smaller ones are encoded at once
 
 _NUMBERS = frozenset((int, float, bool, type(None)))
-_SIMPLE = _NUMBERS | {str, bytes}
 OPERATION_WEIGHT = 8  # of an operation besides its parts
 
 
@@ -153,13 +154,16 @@ def earliest_deadline_s(calls: Sequence[OperationCall | None]) -> float:
 
 
 def weigh(operation: tuple[Any, ...]) -> int:
-    """About how many bytes an operation takes; less than 0 if somebody can change it meanwhile."""
+    """About how many bytes an operation takes; less than 0 if somebody can change it meanwhile, or
+    if it may not be plain."""
     size_bytes = OPERATION_WEIGHT
     fixed = True
     for part in operation:
         kind = type(part)
         if kind is str or kind is bytes:
             size_bytes += len(part)
+        elif kind is int:
+            fixed = fixed and -INTEGER_BOUND <= part < INTEGER_BOUND  # or it is no plain value
         elif kind is Unencoded:
             size_bytes += part.size_bytes
         elif kind not in _NUMBERS:
@@ -186,42 +190,61 @@ def _weight_within(value: Any, depth_left: int) -> int:
     return size_bytes
 
 
-def divide(calls: Sequence[OperationCall]) -> list[tuple[Sequence[OperationCall], int]]:
-    """Put calls together that go into one batch.
+class Divided(NamedTuple):
+    """Calls that go into one batch.
 
-    Returns:
-        Some calls each, and how many bytes they take if they are to be encoded late; 0 if at once.
+    Attributes:
+        calls: some of those that were divided.
+        late_bytes: how many bytes they take if they may be encoded late; 0 if they may not, or if it
+            is not worth while.
+        are_simple: whether their operations are known to be plain, without lists and dicts.
     """
+
+    calls: Sequence[OperationCall]
+    late_bytes: int
+    are_simple: bool = False
+
+
+def divide(calls: Sequence[OperationCall]) -> list[Divided]:
+    """Put calls together that go into one batch."""
     if len(calls) == 1:
         weight = weigh(calls[0].operation)
-        return [(calls, weight if weight >= LATE_BYTES_MIN else 0)]
-    divided: list[tuple[Sequence[OperationCall], int]] = []
+        return [Divided(calls, weight if weight >= LATE_BYTES_MIN else 0)]
+    divided: list[Divided] = []
     for start in range(0, len(calls), COMMANDS_PER_BATCH_MAX):
         some = calls[start : start + COMMANDS_PER_BATCH_MAX]
-        size_bytes = _weight_together(some)
+        size_bytes = _weight_of_simple([call.operation for call in some])
         if not 0 < size_bytes <= OPERATIONS_BYTES_MAX:
             return divided + _divided_singly(calls[start:])
-        divided.append((some, size_bytes if size_bytes >= LATE_BYTES_MIN else 0))
+        late_bytes = size_bytes if size_bytes >= LATE_BYTES_MIN else 0
+        divided.append(Divided(some, late_bytes, are_simple=True))
     return divided
 
 
-def _weight_together(calls: Sequence[OperationCall]) -> int:
-    """What ``weigh`` says of all together, in far less time; 0 if they are not as simple as most."""
-    operations = [call.operation for call in calls]
-    if not _SIMPLE.issuperset(map(type, chain.from_iterable(operations))):
+def _weight_of_simple(operations: Sequence[tuple[Any, ...]]) -> int:
+    """What ``weigh`` says of all together, in far less time; 0 if they are not as simple as most:
+    alike, and of plain values that are no lists and no dicts."""
+    length = len(operations[0])
+    if not {length}.issuperset(map(len, operations)):
         return 0
-    sizes = [
-        len(part)
-        for part in chain.from_iterable(operations)
-        if type(part) is bytes or type(part) is str
-    ]
-    return OPERATION_WEIGHT * len(operations) + sum(sizes)
+    size_bytes = OPERATION_WEIGHT * len(operations)
+    for parts in zip(*operations, strict=True):
+        kinds = set(map(type, parts))
+        if len(kinds) > 1:
+            return 0
+        kind = kinds.pop()
+        if kind is str or kind is bytes:
+            size_bytes += sum(map(len, parts))
+        elif kind is int:
+            if not -INTEGER_BOUND <= min(parts) <= max(parts) < INTEGER_BOUND:
+                return 0
+        elif kind not in _NUMBERS:
+            return 0
+    return size_bytes
 
 
-def _divided_singly(
-    calls: Sequence[OperationCall],
-) -> list[tuple[Sequence[OperationCall], int]]:
-    divided: list[tuple[Sequence[OperationCall], int]] = []
+def _divided_singly(calls: Sequence[OperationCall]) -> list[Divided]:
+    divided: list[Divided] = []
     start = size_bytes = 0
     fixed = True
     for at, call in enumerate(calls):
@@ -231,13 +254,13 @@ def _divided_singly(
             at - start >= COMMANDS_PER_BATCH_MAX or larger_bytes > OPERATIONS_BYTES_MAX
         ):
             late = fixed and size_bytes >= LATE_BYTES_MIN
-            divided.append((calls[start:at], size_bytes if late else 0))
+            divided.append(Divided(calls[start:at], size_bytes if late else 0))
             start, larger_bytes, fixed = at, abs(weight), True
         size_bytes = larger_bytes
         fixed = fixed and weight > 0
     if calls:
         late = fixed and size_bytes >= LATE_BYTES_MIN
-        divided.append((calls[start:] if start else calls, size_bytes if late else 0))
+        divided.append(Divided(calls[start:] if start else calls, size_bytes if late else 0))
     return divided
 
 
@@ -251,11 +274,14 @@ def _encodable(operation: tuple[Any, ...]) -> tuple[Any, ...]:
     return operation
 
 
-def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
+def pack(
+    calls: Sequence[OperationCall], *, are_simple: bool = False, late: bool = False
+) -> list[Packed]:
     """Encode calls in few batches. A call that cannot be encoded, or is too large, fails here.
 
     Args:
         calls: of one batch, as far as ``divide`` can know.
+        are_simple: as ``divide`` has found.
         late: they were ``unpacked`` before, and something in them may be ``Unencoded``.
     """
     packed: list[Packed] = []
@@ -266,14 +292,20 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
             parts = [call.operation for call in some]
             if late and Unencoded in set(map(type, chain.from_iterable(parts))):
                 parts = [_encodable(operation) for operation in parts]
-            operations = encode_list(encode(parts[0])) if len(parts) == 1 else encode(parts)
+            if len(parts) == 1:
+                operations = encode_list(encode(parts[0]))
+            elif are_simple or (late and _weight_of_simple(parts)):
+                operations = encode_trusted(parts)
+            else:
+                operations = encode(parts)
         except CodecError as error:
             if len(some) == 1:
                 some[0].fail(InvalidType(f"an argument cannot be sent: {error}"))
             else:
                 rest.extendleft(reversed(_parts(some, 2)))
             continue
-        size_bytes, values = len(operations), _values_of_flat(parts) if late else _values(parts)
+        is_flat = are_simple or late
+        size_bytes, values = len(operations), (_values_of_flat if is_flat else _values)(parts)
         if size_bytes <= OPERATIONS_BYTES_MAX and values <= OPERATION_VALUES_MAX:
             packed.append((list(some), operations, values))
         elif len(some) > 1:
@@ -290,6 +322,17 @@ def pack(calls: Sequence[OperationCall], *, late: bool = False) -> list[Packed]:
         else:
             packed.append((list(some), operations, values))
     return packed
+
+
+def pack_small(call: OperationCall) -> Packed | None:
+    """Encode a call that travels alone, as nearly all do; None if ``divide`` has to look at it."""
+    operation = call.operation
+    if not 0 < weigh(operation) < LATE_BYTES_MIN or len(operation) > OPERATION_VALUES_MAX - 2:
+        return None
+    try:
+        return [call], encode_trusted([operation]), len(operation) + 2
+    except CodecError:
+        return None
 
 
 def unpacked(calls: Sequence[OperationCall]) -> Packed:

@@ -26,6 +26,7 @@ from copycat.client.batches import (
     encoded,
     leave_out,
     pack,
+    pack_small,
     run_that_fits,
     unpacked,
 )
@@ -134,13 +135,23 @@ class Commands:
         """Whether a command is under way or waits to be."""
         return bool(self._in_flight or self.unsent.batches)
 
-    def submit(self, calls: Sequence[CommandCall]) -> None:
-        """Take commands in; ``send_waiting`` sends them."""
-        for some, late_bytes in divide(calls):
-            if late_bytes:
+    def submit(self, calls: Sequence[CommandCall], *, may_be_sent: bool = False) -> None:
+        """Take commands in; ``send_waiting`` sends them.
+
+        Args:
+            calls: of one turn.
+            may_be_sent: whether what finds room is sent at once, so that it need not be encoded late.
+        """
+        if len(calls) == 1 and (small := pack_small(calls[0])) is not None:
+            self._append(small)
+            return
+        for some, late_bytes, are_simple in divide(calls):
+            ahead = len(self._in_flight) + len(self.unsent.batches)
+            is_next = may_be_sent and are_simple and ahead < BATCHES_IN_FLIGHT_MAX
+            if late_bytes and not is_next:
                 self._append(unpacked(some), late_bytes)
             else:
-                for packed in pack(some):
+                for packed in pack(some, are_simple=are_simple):
                     self._append(packed)
 
     def _append(self, packed: Packed, size_bytes: int = 0) -> None:
@@ -158,14 +169,15 @@ class Commands:
         """
         unsent, in_flight, sequence = self.unsent, self._in_flight, self.last_sequence
         while unsent.batches and len(in_flight) < BATCHES_IN_FLIGHT_MAX:
-            batch: CommandBatch | None = unsent.batches[0]
-            if len(unsent.batches) == 1 and batch is not None:  # as nearly always
-                count, size_bytes = 1, batch.size_bytes
-            else:
-                count, size_bytes = run_that_fits(unsent)
+            first = unsent.batches[0]
+            is_alone = len(unsent.batches) == 1  # as nearly always
+            count, size_bytes = (1, first.size_bytes) if is_alone else run_that_fits(unsent)
             if not self._room.take(size_bytes):
                 break
-            batch = self._next_batch(count)
+            if is_alone and first.operations:
+                batch: CommandBatch | None = unsent.batches.popleft()
+            else:
+                batch = self._next_batch(count)
             if batch is None:
                 self._room.give(size_bytes)
                 continue

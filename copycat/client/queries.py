@@ -17,6 +17,7 @@ from copycat.client.batches import (
     earliest_deadline_s,
     encoded,
     pack,
+    pack_small,
     run_that_fits,
     split,
     unpacked,
@@ -97,11 +98,16 @@ class Queries:
         self, calls: Sequence[QueryCall], consistency: Consistency, after_ordinal: int
     ) -> None:
         """Take queries in; ``send_waiting`` sends them."""
-        for some, late_bytes in divide(calls):
-            for packed in [unpacked(some)] if late_bytes else pack(some):
-                batch = QueryBatch(packed, consistency, after_ordinal, late_bytes)
-                self.waiting.append(batch)
-                self._deadlines.add(batch, self.expire)
+        if len(calls) == 1 and (small := pack_small(calls[0])) is not None:
+            self._append(QueryBatch(small, consistency, after_ordinal))
+            return
+        for some, late_bytes, are_simple in divide(calls):
+            for packed in [unpacked(some)] if late_bytes else pack(some, are_simple=are_simple):
+                self._append(QueryBatch(packed, consistency, after_ordinal, late_bytes))
+
+    def _append(self, batch: QueryBatch) -> None:
+        self.waiting.append(batch)
+        self._deadlines.add(batch, self.expire)
 
     def send_waiting(self, now_s: float, session: SessionId, index: Index) -> None:
         """Send what waits, as far as the windows and the commands before it allow."""

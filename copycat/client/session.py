@@ -124,7 +124,8 @@ class ClientSession(Actor):
             return
         before, turn = self._commands.last_ordinal, Turn(calls)
         if turn.commands:
-            self._commands.submit(turn.commands)
+            connected = self._attachment.connection is not None
+            self._commands.submit(turn.commands, may_be_sent=connected)
         for alike, commands_before in turn.queries.values():
             after = min(before + commands_before, self._commands.last_ordinal)
             self._queries.submit(alike, alike[0].consistency, after)

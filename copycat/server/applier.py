@@ -302,7 +302,8 @@ class Applier(ServerActor):
                 ),
             )  # fmt: skip
             progress.sequences[session] = last
-            self._reads.moved(session)
+            if session in self._reads.by_session:
+                self._reads.moved(session)
             progress.commands_applied += count
             answer = (index, results)
         if answer is None or session not in self._attachments.sessions:

@@ -61,6 +61,9 @@ class ReadQueue:
     A read is held by its connection, and the orders have only its place: so what a connection
     leaves behind is let go of at once, however much waits, and its places are skipped later.
     Invariant: at most half of all places, or ``SKIPPED_MAX``, are of reads that nobody holds.
+
+    Attributes:
+        by_session: the places of those that wait for commands of their session; others only look.
     """
 
     def __init__(
@@ -71,8 +74,8 @@ class ReadQueue:
         self._router = router
         self._delivery = delivery
         self._by_index: list[_Place] = []
-        self._by_session: dict[SessionId, list[_Place]] = {}
-        self._moved: dict[SessionId, None] = {}  # of _by_session, those that may have become ready
+        self.by_session: dict[SessionId, list[_Place]] = {}
+        self._moved: dict[SessionId, None] = {}  # of by_session, those that may have become ready
         self._full: dict[str, deque[_Place]] = {}  # ready, by client's node; its link is to drain
         self._drained: dict[str, None] = {}  # of these, those whose link has
         self._held: dict[NodeAddress, HeldReads] = {}  # by connection, until it goes
@@ -117,8 +120,8 @@ class ReadQueue:
         held.reads.clear()
         if self._skipped > SKIPPED_MAX and self._skipped > self._places // 2:
             self._by_index = _still_held(self._by_index)
-            by_session = {s: _still_held(places) for s, places in self._by_session.items()}
-            self._by_session = {s: places for s, places in by_session.items() if places}
+            by_session = {s: _still_held(places) for s, places in self.by_session.items()}
+            self.by_session = {s: places for s, places in by_session.items() if places}
             full = {
                 node: deque(place for place in places if place[1] in place[2].reads)
                 for node, places in self._full.items()
@@ -130,7 +133,7 @@ class ReadQueue:
 
     def moved(self, session: SessionId) -> None:
         """A session has applied commands, or has ended: reads may have waited for that."""
-        if session in self._by_session:
+        if session in self.by_session:
             self._moved[session] = None
 
     @property
@@ -164,14 +167,14 @@ class ReadQueue:
             if queries is None:
                 self._attach(read)
             elif queries.sequence > self._progress.sequences.get(queries.session, queries.sequence):
-                waiting = self._by_session.setdefault(queries.session, [])
+                waiting = self.by_session.setdefault(queries.session, [])
                 self._order(waiting, queries.sequence, *place[1:], read)
             else:
                 self._run_if_room(read, budget)
 
     def _run_behind_commands(self, session: SessionId, budget: Budget) -> bool:
         """Run what has waited for commands of a session; False if some of it is left."""
-        waiting = self._by_session.get(session, [])
+        waiting = self.by_session.get(session, [])
         applied = self._progress.sequences.get(session)
         while waiting and (applied is None or waiting[0][0] <= applied):
             if budget.spent:
@@ -180,7 +183,7 @@ class ReadQueue:
             if read is not None:
                 self._run_if_room(read, budget)
         if not waiting:
-            self._by_session.pop(session, None)
+            self.by_session.pop(session, None)
         return True
 
     def drained(self, node: str) -> None:

@@ -78,7 +78,9 @@ class UnderWay:
         text = ""
         if held.size_bytes and held.size_bytes + size_bytes > SESSION_BYTES_MAX:
             text = f"{held.size_bytes:,} bytes of this session are under way"
-        elif self._why_full(client, size_bytes, unsent_bytes):
+        elif (
+            unsent_bytes is not None or self._clients.get(client, 0) + size_bytes > CLIENT_BYTES_MAX
+        ) and self._why_full(client, size_bytes, unsent_bytes):
             self._sweep(now_s)
             text = self._why_full(client, size_bytes, unsent_bytes)
             self._sessions[session] = held  # it may have been swept away
