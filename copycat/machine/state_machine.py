@@ -20,6 +20,9 @@ Timer = int
 class Commit:
     """One committed command, or a timer that came due, as a method of a state machine sees it.
 
+    It is over when the method has ended: what publishes or schedules by it later, such as a query of
+    one server, raises ``RuntimeError``.
+
     Attributes:
         index: the command's place in the log; for a timer, of the batch it came due before.
         log_time_s: elapsed log time in seconds: the same on every server, never goes back,
@@ -77,15 +80,25 @@ class Commit:
             What ``cancel`` takes.
         """
         assert delay_s >= 0, "a timer is due in the future"
+        due_us = round((self.log_time_s + float(delay_s)) * 1_000_000)
         timer = self._owner.draw_timer()
-        due_us = round((self.log_time_s + delay_s) * 1_000_000)
         self._effects.append(
             Scheduling(self._owner.resource, timer, due_us, method.__name__, values, self.session)
         )
         return timer
 
+    def end(self) -> None:
+        """Let nothing be asked for by this commit any more; for who has called the method."""
+        self._owner = _OVER
+
     def cancel(self, timer: Timer) -> None:
-        """Forget a scheduled call; one that was called or cancelled already is ignored."""
+        """Forget a scheduled call; one that was called or cancelled already is ignored.
+
+        Raises:
+            TypeError: it is not what ``schedule`` returned.
+        """
+        if type(timer) is not int:
+            raise TypeError("a timer is an int")
         self._effects.append(Cancellation(self._owner.resource, timer))
 
 
@@ -97,6 +110,21 @@ class Scheduler(Protocol):
     def draw_timer(self) -> Timer:
         """Number a timer; never the same twice in the life of the resource."""
         ...
+
+
+class _Over:
+    """Stands for the resource of a commit that is over."""
+
+    @property
+    def resource(self) -> int:
+        raise RuntimeError(_IS_OVER)
+
+    def draw_timer(self) -> Timer:
+        raise RuntimeError(_IS_OVER)
+
+
+_IS_OVER = "the method that this commit was made for has ended"
+_OVER: Any = _Over()
 
 
 class Publication:

@@ -88,6 +88,7 @@ class Resource(ServerActor):
                     said = users_code.result(error, self._place(operation[1], index))
                     failures.append((len(values), *self._failure(declared, operation, error, said)))
                     del effects[before:]
+                commit.end()
                 if len(effects) > before:
                     self._keep_timers(effects, before)
             values.append(value)
@@ -158,6 +159,7 @@ class Resource(ServerActor):
             del effects[before:]
         else:
             self._keep_timers(effects, before)
+        commit.end()
         users_code.running = None
 
     def _place(self, method: str, index: int | None = None) -> str:

@@ -27,6 +27,7 @@ _NEVER_RESULTS = (KeyboardInterrupt, MemoryError)
 # What users' classes may say otherwise, or not at all, is asked of the interpreter's own.
 _NAME: Any = vars(type)["__name__"]
 _EXCEPTIONS: Any = vars(BaseExceptionGroup)["exceptions"]
+EXCEPTIONS_MAX = 10_000
 KIND_CHARACTERS_MAX = 100
 REASON_CHARACTERS_MAX = 500
 
@@ -196,16 +197,16 @@ def is_kind(
 
 
 def _holds(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """Whether an exception, or one of its group, is of these kinds."""
-    left, seen = [error], {id(error)}
-    while left:
+    """Whether an exception, or one of its group as far as that is looked at, is of these kinds."""
+    left = [error]
+    for _ in range(EXCEPTIONS_MAX):  # a group may hold others again and again
+        if not left:
+            break
         found = left.pop()
         if is_kind(found, kinds):
             return True
         if is_kind(found, BaseExceptionGroup):
-            members = [each for each in _EXCEPTIONS.__get__(found) if id(each) not in seen]
-            seen.update(map(id, members))
-            left += members
+            left += _EXCEPTIONS.__get__(found)
     return False
 
 

@@ -25,6 +25,13 @@ from copycat.machine import Catalog, Commit, StateMachine, command, query
 from copycat.server.users_code import FRAMES_MAX, PYTHON, Recursion, UsersCode, reason_of
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.replicated_state import children_of
+from odd_ends import (
+    end_in_itself,
+    end_in_many_groups,
+    end_oddly,
+    end_without_a_name,
+    fall_silent,
+)
 from simulated_servers import TallyHandle
 
 
@@ -64,70 +71,6 @@ def run_out_in_a_group() -> None:
     raise BaseExceptionGroup("several", [ValueError("x"), BaseExceptionGroup("", [MemoryError()])])
 
 
-class OddText(str):
-    """A text that is none."""
-
-    __slots__ = ()
-
-    def __getitem__(self, key: Any) -> Any:
-        return 7
-
-
-class OddError(Exception):
-    """Says nothing true of itself."""
-
-    __class__: Any = property(lambda self: be_cancelled())
-
-    def __str__(self) -> str:
-        return OddText("odd")
-
-
-class OddGroup(BaseExceptionGroup[Exception]):
-    """Has itself in itself."""
-
-    exceptions: Any = property(lambda self: (self,))
-
-
-class OddMeta(type):
-    """Of a class without a name, equal to all others."""
-
-    @property
-    def __name__(cls) -> str:  # type: ignore[override]
-        raise SystemExit
-
-    def __eq__(cls, other: object) -> bool:
-        return True
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Unnamed(Exception, metaclass=OddMeta):
-    """Cannot be asked for its name."""
-
-
-def end_oddly() -> None:
-    raise OddError
-
-
-def end_in_itself() -> None:
-    raise OddGroup("odd", [ValueError("x")])
-
-
-def end_without_a_name() -> None:
-    raise Unnamed
-
-
-class Twice(ExceptionGroup[Exception]):
-    """Has all that is in it twice."""
-
-
-def end_in_many_groups() -> None:
-    error: Exception = ValueError("x")
-    for _ in range(60):
-        error = Twice("two", [error, error])
-    raise error
-
-
 ENDS: dict[str, Callable[[], Any]] = {
     "SystemExit": sys.exit,
     "CancelledError": be_cancelled,
@@ -140,24 +83,6 @@ ENDS: dict[str, Callable[[], Any]] = {
     "Unnamed": end_without_a_name,
     "Twice": end_in_many_groups,
 }
-
-
-class Speechless(MemoryError):
-    """Has no room to say what it is either."""
-
-    def __str__(self) -> str:
-        raise MemoryError
-
-
-class Dumb(Exception):
-    """Runs out of memory when it is asked what it is."""
-
-    def __str__(self) -> str:
-        raise Speechless
-
-
-def fall_silent() -> None:
-    raise Dumb
 
 
 STOPS: dict[str, Callable[[], Any]] = {
