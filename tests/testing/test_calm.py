@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
@@ -10,14 +11,17 @@ import pytest
 
 import bugs_of_time
 from copycat.actors import actor
+from copycat.actors.environment import Identity
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
+from copycat.client.patience import Patience
 from copycat.errors import LockTimeout
 from copycat.resources.lock import AsyncDistributedLock
 from copycat.resources.topic import AsyncDistributedTopic
 from copycat.testing import rules
 from copycat.testing.calm import Calm
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.event_times import EVENTS_WITHIN_S
 from copycat.testing.violation import InvariantViolated
 
 WORK_S = 12.0
@@ -116,17 +120,19 @@ def test_who_is_cut_from_a_client_is_not_of_the_core(cluster: SimulatedCluster) 
     cluster.run(story(), timeout_s=10)
 
 
+async def connected(cluster: SimulatedCluster, client: AsyncClient) -> AsyncClient:
+    await client.connect()
+    assert cluster.monitors is not None, "a cluster is monitored"
+    cluster.monitors.watch(client)
+    return client
+
+
 async def work(cluster: SimulatedCluster) -> None:
     """A client hears what it publishes, and waits in vain for a lock that another one holds."""
-
-    async def connect(name: str) -> AsyncClient:
-        client = cluster.client(name=name, session_timeout_s=SESSION_TIMEOUT_S)
-        await client.connect()
-        assert cluster.monitors is not None, "a cluster is monitored"
-        cluster.monitors.watch(client)
-        return client
-
-    holder, waiter = await connect("holder"), await connect("waiter")
+    holder, waiter = [
+        await connected(cluster, cluster.client(name=name, session_timeout_s=SESSION_TIMEOUT_S))
+        for name in ("holder", "waiter")
+    ]
     held = await holder.open(AsyncDistributedLock, "lock")
     await held.acquire()
     wanted = await waiter.open(AsyncDistributedLock, "lock")
@@ -159,3 +165,40 @@ def test_a_bug_is_seen_though_only_a_majority_is_well(
         with pytest.raises(InvariantViolated) as caught:
             cluster.run(work(cluster), timeout_s=3 * WORK_S)
     assert caught.value.rule == rule
+
+
+async def hear(cluster: SimulatedCluster) -> float:
+    """A client whose server has died without a word hears what is published then; after how long."""
+    used = followers(cluster)[0]
+    endpoints = (cluster.peers[used], *cluster.endpoints)
+    node = cluster.simulation.node(Identity("reader"))
+    reader = await connected(
+        cluster,
+        AsyncClient(*endpoints, node=node, server_selection="any", session_timeout_s=5.0),
+    )
+    news = await reader.open(AsyncDistributedTopic, "news")
+    messages = await news.subscribe().__aenter__()
+    publisher = await connected(cluster, cluster.client(name="publisher"))
+    stop(cluster, used)
+    began_s = cluster.simulation.now_s
+    await (await publisher.open(AsyncDistributedTopic, "news")).publish("hear, hear")
+    assert await anext(messages) == "hear, hear"
+    return cluster.simulation.now_s - began_s
+
+
+def test_a_client_has_time_to_notice_that_its_server_is_gone(cluster: SimulatedCluster) -> None:
+    """It asks it something after a third of its time-out, and waits for an answer: that takes longer
+    than an event may, and no rule is broken."""
+    assert cluster.run(hear(cluster), timeout_s=WORK_S) > EVENTS_WITHIN_S
+
+
+def test_a_client_that_stays_with_a_server_that_is_gone_is_noticed(
+    cluster: SimulatedCluster,
+) -> None:
+    """The time that it has to leave comes to an end before its session does."""
+    with (
+        patch.object(Patience, "ends_at_s", lambda *_: inf),
+        pytest.raises(InvariantViolated) as caught,
+    ):
+        cluster.run(hear(cluster), timeout_s=3 * WORK_S)
+    assert caught.value.rule == rules.EVENTS_SOON
