@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import ipaddress
 import logging
+import os
 import resource
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 
 from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.endpoint import parse_endpoint
-from copycat.console.log_writer import LogWriter
+from copycat.console.log_writer import STDERR, LogWriter
 from copycat.console.watchdog import watching
 from copycat.errors import ConfigurationError, CopycatError, MachineError
 from copycat.host import ServerHost
@@ -74,6 +75,7 @@ def serve(
     if not insecure:
         for endpoint in (listen, *options.peers.values()):
             _check_loopback(endpoint)
+    _open_standard_descriptors()
     _raise_limit_of_descriptors()
     log_writer = _log_to_stderr()
     try:
@@ -155,6 +157,14 @@ def _log_to_stderr() -> LogWriter:
     ours.setLevel(logging.INFO)
     logging.getLogger("asyncio").addHandler(handler)
     return handler
+
+
+def _open_standard_descriptors() -> None:
+    """Let those that were closed when the process was started lead nowhere. Else the next file that is
+    opened gets their numbers, and lines for stderr are written into the log of the cluster."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _raise_limit_of_descriptors() -> None:

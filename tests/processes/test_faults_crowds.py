@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -146,3 +147,14 @@ def test_a_stopped_server_is_noticed(tmp_path: Path) -> None:
         until(is_noticed, "the leader has noticed")
         cluster.processes[stopped].send_signal(signal.SIGCONT)
         until(lambda: not is_noticed(), "it is connected again")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_no_file_of_a_server_takes_the_place_of_stderr(alone: ProcessCluster, closed: str) -> None:
+    """Where nothing is open for what is read and said, nothing is read and said: lines of the log do
+    not go wherever the next descriptor leads."""
+    alone.start("n1", "sh", "-c", f'exec {closed}; exec "$@"', "sh")
+    with Client(*alone.endpoints, timeout_s=WAIT_S) as client:
+        assert client.open(DistributedCounter, "hits").increment() == 1
+    descriptors = Path(f"/proc/{alone.processes['n1'].pid}/fd")
+    assert (descriptors / "2").readlink() == Path(os.devnull)
