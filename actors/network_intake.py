@@ -1,8 +1,9 @@
 """What has arrived on the links of a node and waits for its turn.
 
-Messages of preferred nodes are delivered as they arrive. Those of others wait until all sockets
-that had something to read have been read, and then are taken one frame a link, round and round, as
-long as a turn may take; the rest waits for the next turn. A link on which much waits is not read.
+Messages of preferred nodes, and of those that this one has dialled, are delivered as they arrive.
+Those of others wait until all sockets that had something to read have been read, and then are taken
+one frame a link, round and round, as long as a turn may take; the rest waits for the next turn. A
+link on which much waits is not read.
 """
 
 from collections import deque

@@ -66,7 +66,8 @@ class Link(asyncio.BufferedProtocol):
         received_bytes, written_bytes: of frames, beats apart, since the beginning.
         receipts: how often something has come, beats too.
         is_stranger: whether the other node has yet to be admitted by the layer above.
-        is_preferred: whether what comes is delivered at once.
+        is_preferred: whether what comes is delivered at once, as it always is by a link that this node
+            has dialled.
         refused: messages of the other node that nobody here takes.
         dead_letters: its messages for actors that were not there, while it was a stranger.
         held_bytes: of the other node's, having dialled: an unfinished frame, and what waits.
@@ -169,7 +170,7 @@ class Link(asyncio.BufferedProtocol):
         for at, payload in enumerate(payloads):
             if self.ended:
                 return
-            if not (self.is_preferred or self.hello is None):
+            if not (self.is_preferred or self.endpoint or self.hello is None):
                 if not self._waiting:
                     self._links.intake.waiting.append(self)
                 self._waiting += payloads[at:]

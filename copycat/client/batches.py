@@ -229,10 +229,9 @@ def _weight_of_simple(operations: Sequence[tuple[Any, ...]]) -> int:
         return 0
     size_bytes = OPERATION_WEIGHT * len(operations)
     for parts in zip(*operations, strict=True):
-        kinds = set(map(type, parts))
-        if len(kinds) > 1:
+        kind = type(parts[0])
+        if not {kind}.issuperset(map(type, parts)):
             return 0
-        kind = kinds.pop()
         if kind is str or kind is bytes:
             size_bytes += sum(map(len, parts))
         elif kind is int:

@@ -206,6 +206,34 @@ def test_a_node_that_says_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatc
     world_test(body)()
 
 
+def test_two_nodes_that_have_dialled_each_other_beat_by_one_link_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is heard on one counts for both; when they stand still both are lost."""
+    monkeypatch.setattr("copycat.actors.network_links.LOOK_EVERY_S", 0.02)
+
+    async def body(world: World) -> None:
+        a, b, _ = await linked(world)
+        on_a = Seen(a, watching=True)
+        assert b.listening is not None
+        a.links.dial(b.listening)
+        await on_a.next_of(NodeConnected)
+        both = [a.links._dialled["b"], a.links._accepted["b"]]
+        used = a.links._used["b"]
+        (spare,) = [link for link in both if link is not used]
+        heard = {link: link.receipts for link in both}
+        while used.receipts < heard[used] + 20:
+            await asyncio.sleep(0.01)
+        assert spare.receipts <= heard[spare] + 1, "b sends by the link that a sends by"
+        assert not any(link.ended for link in both)
+        for link in [*b.links._dialled.values(), *b.links._accepted.values()]:
+            monkeypatch.setattr(link, "look", lambda *_, **__: None)
+        lost = [await on_a.next_of(NodeDisconnected) for _ in both]
+        assert {each.reason for each in lost} == {"nothing was heard of the other node"}
+
+    world_test(body)()
+
+
 @world_test
 async def test_two_lives_of_a_preferred_node_are_both_linked(world: World) -> None:
     """A copy of a server keeps the first one's link, for who lives has to be found out by asking;
