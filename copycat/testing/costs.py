@@ -236,12 +236,12 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
             processor.charge(cost_s, of_users=of_users)
 
     @wraps(function)
-    def charged(*arguments: Any) -> Any:
+    def charged(*arguments: Any, **options: Any) -> Any:
         processor = Processor.at_work
         if processor is not None:
             for units, each_s in before:
                 processor.charge(each_s if units is None else each_s * units(None, *arguments))
-        result = function(*arguments)
+        result = function(*arguments, **options)
         charge(result, arguments)
         return result
 
