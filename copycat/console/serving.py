@@ -137,6 +137,12 @@ class LogFormatter(logging.Formatter):
 
     converter = staticmethod(time.gmtime)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
+        """The line, in which nothing can look like another one or reach a terminal as a command:
+        what strangers and users' code say stands in it."""
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(map(_shown, line))
+
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
         """Nothing, or where a bug showed itself."""
         error = ei[1]
@@ -145,6 +151,10 @@ class LogFormatter(logging.Formatter):
         ):
             return ""
         return super().formatException(ei)
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 def _log_to_stderr() -> LogWriter:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import sys
 import threading
 
 import pytest
 
 from copycat.console.log_writer import BURST, LINES_MAX, LogWriter
+from copycat.console.serving import LogFormatter
 
 PIPE_BYTES = 64 * 1024
 
@@ -91,3 +93,18 @@ def test_a_process_whose_log_nobody_reads_can_end(monkeypatch: pytest.MonkeyPatc
     piped.writer.close()
     os.write(piped.writer._descriptor, bytes(2 * PIPE_BYTES))
     os.close(piped.reader)
+
+
+def test_what_others_say_stays_in_its_line() -> None:
+    """Neither a stranger nor an exception of users' code can write a line of its own into the log, or
+    reach the terminal of who reads it; a traceback of ours keeps its lines."""
+    formatter = LogFormatter("%(levelname)s %(message)s")
+    said = "näh 1\n2026 INFO copycat.server all is well\x1b[2J\u2028\x00"
+    record = logging.LogRecord("copycat", logging.WARNING, "", 1, "%s", (said,), None)
+    told = formatter.format(record)
+    assert told == "WARNING näh 1\\n2026 INFO copycat.server all is well\\x1b[2J\\u2028\\x00"
+    try:
+        raise AssertionError("ours")
+    except AssertionError:
+        record.exc_info = sys.exc_info()
+    assert len(formatter.format(record).splitlines()) > 2
