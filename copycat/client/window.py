@@ -82,13 +82,6 @@ class Window:
         """A server had no room for what was sent."""
         self.limit_bytes = self.limit_bytes // 2
 
-    def answered(self, size_bytes: int) -> None:
-        """A request was answered: its room is free, and the window may be wider."""
-        self.taken_bytes -= size_bytes
-        assert self.taken_bytes >= 0, "no more is given back than was taken"
-        if self.limit_bytes < BYTES_MAX:
-            self.limit_bytes = min(self.limit_bytes + size_bytes, BYTES_MAX)
-
 
 class Room:
     """What one session takes of the window; with nothing under way it may take any request."""
@@ -122,7 +115,11 @@ class Room:
         batch.taken_bytes = 0
 
     def answered(self, batch: "Batch") -> None:
-        """A batch was answered."""
+        """A batch was answered: its room is free, and the window may be wider."""
         size_bytes, batch.taken_bytes = batch.taken_bytes, 0
         self._taken_bytes -= size_bytes
-        self._window.answered(size_bytes)
+        window = self._window
+        if window.limit_bytes < BYTES_MAX:
+            window.limit_bytes = min(window.limit_bytes + size_bytes, BYTES_MAX)
+        window.taken_bytes -= size_bytes
+        assert window.taken_bytes >= 0, "no more is given back than was taken"
