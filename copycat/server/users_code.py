@@ -63,6 +63,7 @@ class UsersCode:
         self._recursion = recursion
         self._counts = recursion is Recursion.COUNTED
         self._depth = 0  # of the frame for which the interpreter's limit was set
+        self._limit = 0  # and what it was set to
         self._limits: dict[int, int] = {}  # by depth; a server calls from few different ones
 
     def enter(self) -> None:
@@ -70,7 +71,9 @@ class UsersCode:
         if not self._counts:
             return
         try:
-            if sys._getframe(self._depth).f_back is None:
+            if sys._getframe(self._depth).f_back is None and (
+                sys.getrecursionlimit() == self._limit  # or users' code has set it
+            ):
                 return  # as deep as the last time
         except ValueError:
             pass
@@ -84,6 +87,7 @@ class UsersCode:
             sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
             limit = self._limits[depth] = depth + 3 * FRAMES_MAX - _room()
         sys.setrecursionlimit(limit)
+        self._limit = limit
 
     def place(self) -> tuple[object, int, str] | None:
         """Which call is under way, for other threads: an object that its row of calls has, its place

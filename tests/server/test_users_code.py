@@ -297,8 +297,10 @@ def test_while_minor_versions_differ_recursion_stops_the_server() -> None:
         assert "minor versions" in str(failures[0])
 
 
-def test_a_process_of_its_own_counts_frames_from_the_call() -> None:
-    """Whatever is below, users' code may call FRAMES_MAX frames, and not one more."""
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_process_of_its_own_counts_frames_from_the_call(is_set: bool) -> None:
+    """Whatever is below, and whatever limit users' code has set itself, it may call FRAMES_MAX frames
+    the next time, and not one more."""
     limit = sys.getrecursionlimit()
     code = UsersCode(Recursion.COUNTED)
 
@@ -309,6 +311,9 @@ def test_a_process_of_its_own_counts_frames_from_the_call() -> None:
         if frames_below:
             return room_above(frames_below - 1)
         code.enter()
+        if is_set:
+            sys.setrecursionlimit(sys.getrecursionlimit() + 500)  # as a machine may
+            code.enter()
         found = []
         for frames in (FRAMES_MAX, FRAMES_MAX + 1):
             try:
