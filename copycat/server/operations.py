@@ -1,6 +1,7 @@
 """Operations of a batch find their resources: decoding, routing in runs, and one encoded answer."""
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
@@ -33,6 +34,7 @@ VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 VALUE_DEPTH_MAX = DEPTH_MAX - 2  # an answer is in a list of values, beside the failures
 _TEXTS = frozenset((str, bytes, type(None)))
 _SCALARS = _TEXTS | {int, float, bool}
+_FLAT = _SCALARS | {list}  # as nearly all answers are; then the items of the lists are looked at
 _NONE = encode(None)
 _ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
 QUERIES_AT_ONCE = 16
@@ -222,8 +224,14 @@ def _encoded(values: list[Any]) -> bytes | None:
     """The encoded values, by far the fastest way; None if one cannot be, or they may take much."""
     if _TEXTS.issuperset(map(type, values)):
         size_bytes = sum(map(len, filter(None, values)))
-    elif _SCALARS.issuperset(map(type, values)):
-        size_bytes = sum(len(value) for value in values if type(value) in (str, bytes))
+    elif _FLAT.issuperset(map(type, values)):
+        lists = [value for value in values if type(value) is list]
+        if sum(map(len, lists)) > VALUES_BYTES_MAX:  # each item takes a byte at least
+            return None
+        items = list(chain(values, *lists)) if lists else values
+        if lists and not _SCALARS.issuperset(map(type, chain.from_iterable(lists))):
+            return None
+        size_bytes = sum([len(item) for item in items if type(item) is bytes or type(item) is str])
     else:
         return None
     if size_bytes > VALUES_BYTES_MAX:
