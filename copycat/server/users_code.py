@@ -3,7 +3,8 @@
 A state machine may end by anything. What ends it alike on every server and at every replay is the
 operation's result: any exception, ``SystemExit``, ``CancelledError``, ``GeneratorExit``. What may
 strike one server and spare another is never a result, and stops the server: ``MemoryError``,
-``KeyboardInterrupt``, and ``RecursionError`` where nobody knows that all have the same room.
+``KeyboardInterrupt``, and ``RecursionError`` where nobody knows that all have the same room. A query
+has no result, only an answer: it stops nothing.
 """
 
 import sys
@@ -140,8 +141,20 @@ class UsersCode:
         return self._ended(error, what, () if same else (RecursionError,))
 
     def answer(self, error: BaseException, what: str) -> tuple[str, str]:
-        """The same of a query: nothing depends on its end but its caller."""
-        return self._ended(error, what, ())
+        """The same of a query: nothing depends on its end but its caller, who would take it from server
+        to server if it stopped them.
+
+        Raises:
+            MachineError: it ended by a ``KeyboardInterrupt``, which may be somebody's Ctrl-C where the
+                process is not the server's alone.
+        """
+        if self._recursion is not Recursion.COUNTED and _holds(error, (KeyboardInterrupt,)):
+            return self._ended(error, what, ())
+        try:
+            reason = reason_of(error)
+        except _NEVER_RESULTS:
+            reason = ""
+        return kind_of(error), reason
 
     def _ended(
         self, error: BaseException, what: str, stops: tuple[type[BaseException], ...]

@@ -125,9 +125,10 @@ def cluster(tmp_path: Path) -> Iterator[OddCluster]:
 def test_a_machine_that_exits_or_recurses_is_answered(cluster: OddCluster) -> None:
     """Commands and queries end so on all servers alike, also when all of them start again."""
     calls = [("end", "exit"), ("end", "recursion"), ("end_query", "exit"), ("hello",)]
+    calls += [("end_query", "memory"), ("end_query", "interrupt")]
     calls += [("end_query", "recursion"), ("depth",), ("depth",)]
     ends = cluster.ask(*calls)
-    failed = [OperationFailed, OperationFailed, QueryFailed, str, QueryFailed, list, list]
+    failed = [OperationFailed, OperationFailed, QueryFailed, str, *[QueryFailed] * 3, list, list]
     assert [type(end) for end in ends] == failed
     assert [end.kind for end in ends[:3]] == ["SystemExit", "RecursionError", "SystemExit"]
     assert ends[-1] == [FRAMES_MAX] * 2, "from wherever it is called, there is the same room"

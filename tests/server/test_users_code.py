@@ -248,6 +248,34 @@ def test_however_a_constructor_ends_the_name_stays_free(way: str) -> None:
         cluster.run(story(), timeout_s=60)
 
 
+@pytest.mark.parametrize("way", ["MemoryError", "ExceptionGroup", "Speechless"])
+def test_a_query_without_memory_is_answered_and_stops_nothing(way: str) -> None:
+    """Its caller's retries would take it from server to server until none is left."""
+    with Simulation(44) as simulation:
+        cluster = cluster_of(simulation)
+
+        async def story() -> None:
+            async with cluster.client() as client:
+                ender = await client.open(EnderHandle, "e")
+                with pytest.raises(QueryFailed):
+                    await ender.query("end_query", way)
+                assert await ender.command("hello") == []
+            assert len(cluster.running) == 3
+
+        cluster.run(story(), timeout_s=60)
+
+
+def test_an_interrupt_in_a_query_is_somebodys_where_others_share_the_process() -> None:
+    """Only a process that is the server alone, which takes its signals otherwise, knows better."""
+    for recursion in Recursion:
+        code = UsersCode(recursion)
+        if recursion is Recursion.COUNTED:
+            assert code.answer(KeyboardInterrupt(), "a query") == ("KeyboardInterrupt", "")
+        else:
+            with pytest.raises(MachineError):
+                code.answer(KeyboardInterrupt(), "a query")
+
+
 def failures_of(simulation: Simulation, cluster: SimulatedCluster, way: str) -> list[Any]:
     """What the servers stop by when a command ends so."""
     failures: list[Any] = []
