@@ -81,7 +81,7 @@ class Router:
                 ),
             )
         encoded = _encoded(values)
-        if encoded is None or len(encoded) > VALUES_BYTES_MAX:
+        if encoded is None:
             encoded = _encoded_one_by_one(
                 values, failures, _ANSWER_LOST, VALUES_BYTES_MAX, shared=True
             )
@@ -222,7 +222,7 @@ def _results(values: bytes, failures: list[Failure]) -> bytes:
 
 
 def _encoded(values: list[Any]) -> bytes | None:
-    """The encoded values, by far the fastest way; None if one cannot be, or they may take much."""
+    """The encoded values, by far the fastest way; None if one cannot be, or they take much."""
     if _TEXTS.issuperset(map(type, values)):
         size_bytes = sum(map(len, filter(None, values)))
     elif _FLAT.issuperset(map(type, values)):
@@ -238,9 +238,10 @@ def _encoded(values: list[Any]) -> bytes | None:
     if size_bytes > VALUES_BYTES_MAX:
         return None
     try:
-        return _LIST_OF_ONE + encode(values[0]) if len(values) == 1 else encode(values)
+        encoded = _LIST_OF_ONE + encode(values[0]) if len(values) == 1 else encode(values)
     except CodecError:
         return None
+    return encoded if len(encoded) <= VALUES_BYTES_MAX else None
 
 
 def _encoded_one_by_one(
