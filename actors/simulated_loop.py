@@ -57,6 +57,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         simulation: the world this loop belongs to, or None when it is used alone.
         events: how many events there have been.
         trace: a digest of every event so far and of what was recorded about it.
+        now_s: what ``time`` returns, for those who ask all the time; nobody else assigns it.
         after_event: called after every event, when nothing is ready any more. What one of them
             raises is raised out of the run.
     """
@@ -72,7 +73,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.events = 0
         self.trace = hashlib.blake2b(digest_size=8)
         self.after_event: list[Callable[[], None]] = []
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._planned: list[tuple[float, int, Callable[[Any], None] | None, Any]] = []
         self._plans_made = 0
         self._cancelled = 0  # timers in _planned that were cancelled
@@ -85,7 +86,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
-        return self._now_s
+        return self.now_s
 
     def plan(self, when_s: float, callback: Callable[[T], None], argument: T) -> None:
         """Call ``callback(argument)`` as an event at ``when_s``; it cannot be cancelled.
@@ -179,8 +180,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             argument._scheduled = False
             callback = _run_timer
         self.events += 1
-        if when_s > self._now_s:
-            self._now_s = when_s
+        if when_s > self.now_s:
+            self.now_s = when_s
             self._moment = self.events
         elif self.events - self._moment > EVENTS_AT_ONCE_MAX:
             raise SimulationStalled(self.describe_stall("time does not go on"))
@@ -202,7 +203,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def describe_stall(self, why: str) -> str:
         """One line for people: the reason, the time, and what waits in vain."""
-        return f"{why} at {self._now_s:.6f} s; {self.describe_tasks()}"
+        return f"{why} at {self.now_s:.6f} s; {self.describe_tasks()}"
 
     def describe_tasks(self) -> str:
         """One line for people: where each unfinished task waits."""

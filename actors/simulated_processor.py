@@ -37,17 +37,18 @@ class Processor:
 
     def time(self) -> float:
         """What time it is for the code that runs on this node, in the loop's seconds."""
-        now_s, free_s = self._loop.time(), self.free_s
+        now_s, free_s = self._loop.now_s, self.free_s
         return now_s if now_s > free_s else free_s
 
     @property
     def is_busy(self) -> bool:
         """Whether work that was charged is still not done."""
-        return self._loop.time() < self.free_s
+        return self._loop.now_s < self.free_s
 
     def charge(self, cost_s: float, *, of_users: bool = False) -> None:
         """Work for so many seconds, times the scale."""
         took_s = cost_s * self.scale
-        self.free_s = self.time() + took_s
+        now_s, free_s = self._loop.now_s, self.free_s
+        self.free_s = (now_s if now_s > free_s else free_s) + took_s
         if of_users:
             self.of_users.append((self.free_s, took_s))

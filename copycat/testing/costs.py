@@ -246,6 +246,14 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
         return result
 
     @wraps(function)
+    def charged_as_always(*arguments: Any) -> Any:  # as most are
+        result = function(*arguments)
+        processor = Processor.at_work
+        if processor is not None:
+            processor.charge(fixed_s)
+        return result
+
+    @wraps(function)
     def charged_at_its_end(*arguments: Any) -> Generator[Any, Any, Any]:
         result = yield from function(*arguments)
         charge(result, arguments)
@@ -254,4 +262,4 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
     if inspect.isgeneratorfunction(function):  # it goes on in several turns
         assert not before, "what is worked on in turns is charged when it is done"
         return charged_at_its_end
-    return charged
+    return charged if before or counted or of_users else charged_as_always

@@ -31,6 +31,7 @@ from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.roles.role import Role
 from copycat.server.server import Server
+from copycat.server.session import Left, Session
 from copycat.server.under_way import UnderWay
 from copycat.server.window import Sequencer
 from copycat.storage import log
@@ -140,6 +141,10 @@ BRANCHES: Mapping[str, Branch] = {
     ),
     "events asked for again": Branch(
         EventOrder, "_miss", before=lambda order, _: order.ask_at_s == inf
+    ),
+    "entries with events divided": Branch(Session, "_queue_parts"),
+    "events that waited for the client": Branch(
+        Delivery, "send", before=lambda _, __, ___, found: found.left is Left.HELD_BACK
     ),
     "events that waited for the link": Branch(Delivery, "drained"),
     "reads that waited for the link": Branch(ReadQueue, "_wait_for_link"),
