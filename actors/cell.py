@@ -52,7 +52,7 @@ class Cell:
         self._handlers: dict[type, Handler] = {}  # of the actor's class, if nothing is overridden
         self._admits: Callable[[Any, NodeAddress], bool] | None = None  # None: it takes everything
         self.mailbox: deque[tuple[Any, NodeAddress]] = deque()
-        self.children: dict[NodeAddress, Cell] = {}
+        self.children: dict[int, Cell] = {}  # by serial, which is one of this node's
         self.queued = False  # whether the node has this cell among those with messages
         self.exiting = False
         self.ended = False
@@ -152,7 +152,7 @@ class Cell:
 
     def step(self, child: NodeAddress, message: Any, sender: NodeAddress | None = None) -> Any:
         """Have a child handle a message now; its exceptions are this actor's own."""
-        cell = self.children[child]
+        cell = self.children[child.serial]
         handler = cell._handlers.get(type(message))
         if handler is None:
             return cell.actor.receiveMessage(message, sender or self.address)
@@ -218,7 +218,7 @@ class Cell:
 
     def end(self, child: NodeAddress) -> None:
         """End a child and all below it at once."""
-        cell = self.children.pop(child, None)
+        cell = self.children.pop(child.serial, None)
         if cell is not None:
             cell.drop()
 
@@ -245,8 +245,8 @@ class Cell:
             for child in self.children.values():
                 child.parent = None
             self.children.clear()
-        for address in list(self.children):
-            self.node.deliver(address, ActorExitRequest(recursive=True), self.address)
+        for child in list(self.children.values()):
+            self.node.deliver(child.address, ActorExitRequest(recursive=True), self.address)
         self._finish_exit_if_alone()
 
     def _finish_exit_if_alone(self) -> None:
@@ -254,5 +254,5 @@ class Cell:
             return
         self.drop()
         if self.parent is not None and not self.parent.ended:
-            self.parent.children.pop(self.address, None)
+            self.parent.children.pop(self.address.serial, None)
             self.node.deliver(self.parent.address, ChildActorExited(self.address), self.address)

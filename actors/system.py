@@ -104,13 +104,13 @@ class Node:
         cell.globalName = global_name
         self._cells[serial] = cell
         if parent is not None:
-            parent.children[cell.address] = cell
+            parent.children[cell.address.serial] = cell
         try:
             cell.begin(actor, arguments)
         except BaseException:
             cell.drop()
             if parent is not None:
-                parent.children.pop(cell.address, None)
+                parent.children.pop(cell.address.serial, None)
             raise
         return cell
 

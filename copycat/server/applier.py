@@ -179,7 +179,8 @@ class Applier(ServerActor):
             if self._begun is None:
                 if self._reads.are_ready:  # or it may never be their turn, between two batches
                     self._run_reads(Budget(self.environment.clock, time_s=BUDGET_S / 2))
-                self._begun = self._apply_batch(self._next_batch())
+                batch = next(self._ahead, None) or self._read_on()
+                self._begun = self._apply_batch(batch)
             for _ in self._begun:
                 if passing_s() >= end_s:
                     break
@@ -198,13 +199,11 @@ class Applier(ServerActor):
             progress.wanted_index = None
             self.send(self._server, Reached())
 
-    def _next_batch(self) -> Batch:
-        batch = next(self._ahead, None)
-        if batch is None:
-            first_index = self._progress.applied_index + 1
-            self._ahead = self._log.read_ahead(first_index, self._commit_index)
-            batch = next(self._ahead)
-        return batch
+    def _read_on(self) -> Batch:
+        """The next batch, with which another part of the log begins to be read."""
+        first_index = self._progress.applied_index + 1
+        self._ahead = self._log.read_ahead(first_index, self._commit_index)
+        return next(self._ahead)
 
     def _settle(self, budget: Budget) -> bool:
         """Find out when the next timer or expiry is due; False if that takes another turn."""

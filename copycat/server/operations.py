@@ -35,6 +35,7 @@ VALUE_DEPTH_MAX = DEPTH_MAX - 2  # an answer is in a list of values, beside the 
 _TEXTS = frozenset((str, bytes, type(None)))
 _SCALARS = _TEXTS | {int, float, bool}
 _FLAT = _SCALARS | {list}  # as nearly all answers are; then the items of the lists are looked at
+_SIZED = frozenset((str, bytes))
 _NONE = encode(None)
 _ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
 QUERIES_AT_ONCE = 16
@@ -187,6 +188,11 @@ def _runs(operations_bytes: bytes, count: int) -> list[Run] | None:
         return None
     if type(operations) is not list or len(operations) != count:
         return None
+    if count == 1:  # as nearly always
+        only = operations[0]
+        if type(only) is list and len(only) >= 2 and type(only[0]) is int and type(only[1]) is str:
+            return [(0, only[0], operations)]
+        return None
     runs: list[Run] = []
     start, current = 0, None
     for place, operation in enumerate(operations):
@@ -223,6 +229,8 @@ def _results(values: bytes, failures: list[Failure]) -> bytes:
 
 def _encoded(values: list[Any]) -> bytes | None:
     """The encoded values, by far the fastest way; None if one cannot be, or they take much."""
+    if len(values) == 1 and type(values[0]) in _SCALARS:  # as nearly always
+        return _encoded_alone(values[0])
     if _TEXTS.issuperset(map(type, values)):
         size_bytes = sum(map(len, filter(None, values)))
     elif _FLAT.issuperset(map(type, values)):
@@ -238,7 +246,17 @@ def _encoded(values: list[Any]) -> bytes | None:
     if size_bytes > VALUES_BYTES_MAX:
         return None
     try:
-        encoded = _LIST_OF_ONE + encode(values[0]) if len(values) == 1 else encode(values)
+        encoded = encode(values)
+    except CodecError:
+        return None
+    return encoded if len(encoded) <= VALUES_BYTES_MAX else None
+
+
+def _encoded_alone(value: Any) -> bytes | None:
+    if type(value) in _SIZED and len(value) > VALUES_BYTES_MAX:
+        return None
+    try:
+        encoded = _LIST_OF_ONE + encode(value)
     except CodecError:
         return None
     return encoded if len(encoded) <= VALUES_BYTES_MAX else None

@@ -32,6 +32,7 @@ RECORD_BYTES_MAX = 2 << 20  # one command with the largest value, and room for i
 _FORMAT_VERSION = 1
 _HEADER = struct.Struct("<IBBHIQQQqQQQQ")
 _CRC = struct.Struct("<I")
+_CRC_BYTES = _CRC.size
 _BODY = struct.Struct("<BBHIQQQqQQQQ")
 _PARTS = struct.Struct("<H")
 _PART = struct.Struct("<QQHQQI")
@@ -212,8 +213,8 @@ class Batch:
         )
 
     @classmethod
-    def decode(cls, record: bytes) -> "Batch":
-        """Read a record, whoever it comes from.
+    def decode(cls, record: bytes, *, is_whole: bool = False) -> "Batch":
+        """Read a record, whoever it comes from; ``is_whole``: its CRC has been checked.
 
         Raises:
             BatchCorruptError: it is damaged, or (``BatchFormatError``) of a format or kind that
@@ -237,7 +238,7 @@ class Batch:
             response_sequence,
             event_sequence,
         ) = _HEADER.unpack_from(record)
-        if crc32(memoryview(record)[4:]) != crc:
+        if not is_whole and crc32(memoryview(record)[4:]) != crc:
             raise BatchCorruptError("its CRC does not match")
         if version != _FORMAT_VERSION:
             raise BatchFormatError(f"format version {version}")
@@ -276,6 +277,12 @@ class Batch:
             f"Batch({self.kind.name} {self.base_index}..{self.last_index} term={self.term} "
             f"session={self.session})"
         )
+
+
+def is_whole(record: bytes) -> bool:
+    """Whether the CRC of a record is right; it has ``RECORD_BYTES_MIN`` bytes at least."""
+    (crc,) = _CRC.unpack_from(record)
+    return bool(crc32(record[_CRC_BYTES:]) == crc)
 
 
 Part = tuple[int, int, int, int, int, bytes]

@@ -298,14 +298,14 @@ class Log:
             for record in self._stored(ordinal, _READ_BYTES, _READ_COUNT):
                 if index > last_index:
                     return
-                batch = Batch.decode(record)
+                batch = Batch.decode(record, is_whole=True)
                 index = batch.last_index + 1
                 yield batch
 
     def _batch(self, ordinal: int) -> Batch:
         if ordinal >= self._cached_from:
             return self._cached[self._index.base(ordinal)]
-        return Batch.decode(self._stored(ordinal, _READ_ONE_BYTES, 1)[0])
+        return Batch.decode(self._stored(ordinal, _READ_ONE_BYTES, 1)[0], is_whole=True)
 
     def _stored(self, ordinal: int, bytes_max: int, count_max: int) -> list[bytes]:
         """Records from the disk, in one read: of one segment, and not of batches in the cache."""

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from zlib import crc32
 
 from copycat.actors.environment import Disk, File
-from copycat.storage.batch import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Batch
+from copycat.storage.batch import RECORD_BYTES_MAX, RECORD_BYTES_MIN, Batch, is_whole
 from copycat.storage.errors import (
     BatchCorruptError,
     DiskFailedError,
@@ -39,6 +39,7 @@ _HEADER = struct.Struct("<8sIIQQQQQ")
 _HEADER_BODY = struct.Struct("<IQQQQQ")
 _ENVELOPE_MAGIC = b"\xc5Bat"
 _ENVELOPE = struct.Struct("<4sIIQ")
+_ENVELOPE_BYTES = _ENVELOPE.size
 _SEALED = struct.Struct("<QQIQ4s")
 _ALIGNMENT_BYTES = 8
 _PENDING_BYTES_MAX = 1 << 20
@@ -232,21 +233,24 @@ class Segment:
         for offset in offsets:
             if first < 0:
                 first, content = offset, self._read(offset, max(bytes_max, _HEAD_BYTES))
+                size_bytes = len(content)
             at = offset - first
-            if records and at + _HEAD_BYTES > len(content):
+            if records and at + _HEAD_BYTES > size_bytes:
                 break
             envelope = self._envelope(content, at, offset)
             if envelope is None:
                 raise LogCorruptError(
                     self.name, offset, "no batch can be read where one was written"
                 )
-            start = at + _ENVELOPE.size
-            record = content[start : start + envelope[0]]
-            if len(record) < envelope[0]:
-                if records:
-                    break
-                record = self._read(offset + _ENVELOPE.size, envelope[0])
-            if crc32(memoryview(record)[4:]).to_bytes(4, "little") != record[:4]:
+            start = at + _ENVELOPE_BYTES
+            end = start + envelope[0]
+            if end <= size_bytes:
+                record = content[start:end]
+            elif records:
+                break
+            else:
+                record = self._read(offset + _ENVELOPE_BYTES, envelope[0])
+            if not is_whole(record):
                 raise LogCorruptError(self.name, offset, "its CRC does not match")
             records.append(record)
         return records
@@ -341,7 +345,7 @@ class Segment:
 
     def _envelope(self, content: bytes, at: int, offset: int) -> tuple[int, int] | None:
         """Length and claim of the envelope at ``content[at:]``, which stands at ``offset``."""
-        start = at + _ENVELOPE.size
+        start = at + _ENVELOPE_BYTES
         if start + RECORD_BYTES_MIN > len(content):
             return None
         magic, crc, length, durable_index = _ENVELOPE.unpack_from(content, at)

@@ -111,7 +111,7 @@ class Applied:
         def watched_step(
             child: NodeAddress, message: Any, sender: NodeAddress | None = None
         ) -> Any:
-            actor, kind = children[child].actor, type(message)
+            actor, kind = children[child.serial].actor, type(message)
             if kind not in LOOKS:  # those may come while a batch is applied in several turns
                 touched[child] = actor
             found = step(child, message, sender)
@@ -229,7 +229,7 @@ class Applied:
         def noted(child: NodeAddress, message: Any, sender: NodeAddress | None = None) -> Any:
             found = step(child, message, sender)
             if type(message) is EventsPublished and found is not None:
-                self.events_queued(name, counts, children[child].actor.session, message)
+                self.events_queued(name, counts, children[child.serial].actor.session, message)
             return found
 
         applier.step = noted  # type: ignore[method-assign]
@@ -331,7 +331,9 @@ class Applied:
         applier = following.applier
         children = children_of(applier)
         parts = [counts_of(applier)]
-        parts += [part_of(actor) for at, actor in following.touched.items() if at in children]
+        parts += [
+            part_of(actor) for at, actor in following.touched.items() if at.serial in children
+        ]
         self._compare(self._changes, following, parts)
 
     def _compare(

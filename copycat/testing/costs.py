@@ -130,7 +130,7 @@ COSTS: Mapping[str, Cost] = {
     "bytes read": Cost(Segment, "_read", 0.0001, lambda content, *_: len(content)),
     "request made": Cost(Replicator, "_send", 12.5),
     # State.
-    "batch begun": Cost(Applier, "_next_batch", 2.8),
+    "batch begun": Cost(Applier, "_apply_batch", 2.8),
     "commands applied": Cost(Applier, "_apply_commands", 10.0),
     "command routed": Cost(Router, "apply", 1.9, lambda _, __, commands, *___: commands.count),
     "command carried out": Cost(

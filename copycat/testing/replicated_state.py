@@ -10,7 +10,6 @@ import marshal
 from collections.abc import Iterable
 from typing import Any
 
-from copycat.actors import NodeAddress
 from copycat.actors.cell import Cell
 from copycat.actors.codec import decode, encode
 from copycat.server.applier import Applier
@@ -33,8 +32,8 @@ _NOT_ITS_OWN = ("_myRef", "environment", "address", "step", "_retained")
 _slots: dict[type, tuple[str, ...]] = {}
 
 
-def children_of(applier: Applier) -> dict[NodeAddress, Cell]:
-    """The actors that an Applier steps."""
+def children_of(applier: Applier) -> dict[int, Cell]:
+    """The actors that an Applier steps, by serial."""
     cell: Cell = applier._myRef
     return cell.children
 
@@ -51,7 +50,7 @@ def parts_of(applier: Applier) -> list[Part]:
         "expiries": due.expiries(),
         "timers": due._timers,
     }
-    return [_dumped(whole), *[part_of(children[at].actor) for at in actors]]
+    return [_dumped(whole), *[part_of(children[at.serial].actor) for at in actors]]
 
 
 def counts_of(applier: Applier) -> Part:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from copycat.actors import NodeAddress
 from copycat.server.steps import FireTimer
 from copycat.types import Index, ResourceId
 
@@ -51,9 +52,9 @@ class TimerTimes:
             self._end((resource, timer))
             cancel_timer(timer, resource)
 
-        def watched_step(child: object, message: object, *sender: object) -> object:
+        def watched_step(child: NodeAddress, message: object, *sender: object) -> object:
             if type(message) is FireTimer:
-                actor = applier._myRef.children[child].actor
+                actor = applier._myRef.children[child.serial].actor
                 self._end((actor.resource, message.timer))
             return step(child, message, *sender)  # type: ignore[arg-type]  # as it was called
 

@@ -241,7 +241,7 @@ def test_an_event_for_many_sessions_is_queued_in_turns(
     def watched() -> None:
         work()
         cells = applier._myRef.children
-        sessions = [cells[at].actor for at in applier._sessions.values()]
+        sessions = [cells[at.serial].actor for at in applier._sessions.values()]
         queued.append(sum(len(session._events) for session in sessions))
         assert (
             queued[-1] // 100 == applier._progress.applied_index - before or queued[-1] % 100 == 0

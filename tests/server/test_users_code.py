@@ -383,7 +383,7 @@ def test_the_text_of_a_failure_is_no_state() -> None:
                 for name in cluster.names:
                     applier = cluster.node(name).actor_at(cluster.server(name).applier.serial)
                     session = applier._sessions[client.session_id]
-                    counted[name] = children_of(applier)[session].actor._answers_bytes
+                    counted[name] = children_of(applier)[session.serial].actor._answers_bytes
                 assert len(set(counted.values())) == 1
 
         cluster.run(story(), timeout_s=60)
