@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from copycat import Client
 from copycat.actors.network import free_ports
 from copycat.client.status import ask_status
 from copycat.protocol.status import Status
+from copycat.resources import DistributedCounter
 
 HOST = "127.0.0.1"
 WAIT_S = 30.0
@@ -110,6 +112,13 @@ class ProcessCluster:
             process.send_signal(signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
+
+
+def count(cluster: ProcessCluster, times: int) -> int:
+    """Increment one by one, so that each stands in a record of its own. Returns the count."""
+    with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
+        counter = client.open(DistributedCounter, "hits")
+        return [counter.increment() for _ in range(times)][-1]
 
 
 def now_s() -> float:

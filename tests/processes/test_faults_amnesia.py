@@ -3,33 +3,15 @@
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from copycat import Client
 from copycat.actors.network import free_ports
 from copycat.actors.simulated_disk import SimulatedDisk
-from copycat.resources import DistributedCounter
 from copycat.storage.floor import Floor, Promise
-from process_cluster import HOST, WAIT_S, ProcessCluster, until
+from process_cluster import HOST, WAIT_S, ProcessCluster, count, until
 
 INCREMENTS = 40
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
-    """Three servers for one test."""
-    with ProcessCluster(tmp_path) as cluster:
-        yield cluster
-
-
-def count(cluster: ProcessCluster, times: int) -> int:
-    """Increment one by one. Returns the count."""
-    with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
-        counter = client.open(DistributedCounter, "hits")
-        return [counter.increment() for _ in range(times)][-1]
 
 
 def promise(directory: Path) -> Promise:

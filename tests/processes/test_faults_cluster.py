@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from process_cluster import COPYCAT, HOST, WAIT_S, ProcessCluster, now_s, until
 
 DEADLINE_S = 0.5
 SLACK_S = 10.0  # for a busy machine; without a deadline these calls would wait for ever
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
-    """Three servers for one test."""
-    with ProcessCluster(tmp_path) as cluster:
-        yield cluster
 
 
 def serve(cluster: ProcessCluster, name: str, directory: Path, **peers: str) -> "Ended":

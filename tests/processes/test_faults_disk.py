@@ -10,25 +10,11 @@ import pytest
 
 from copycat import Client, NotApplied, OutcomeUnknown
 from copycat.resources import DistributedCounter, DistributedMap
-from process_cluster import WAIT_S, ProcessCluster, now_s, until
+from process_cluster import WAIT_S, ProcessCluster, count, now_s, until
 
 INCREMENTS = 40
 SYNCS = 60  # before the disk fails: the cluster is founded and at work by then
 FULL_BYTES = 14 << 20  # room for one segment of the log, not for the next
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
-    """Three servers for one test."""
-    with ProcessCluster(tmp_path) as cluster:
-        yield cluster
-
-
-def count(cluster: ProcessCluster, times: int) -> int:
-    """Increment one by one, so that each stands in a record of its own. Returns the count."""
-    with Client(*cluster.endpoints, timeout_s=WAIT_S) as client:
-        counter = client.open(DistributedCounter, "hits")
-        return [counter.increment() for _ in range(times)][-1]
 
 
 def counted(cluster: ProcessCluster) -> int:
