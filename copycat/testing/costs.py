@@ -246,8 +246,8 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
         return result
 
     @wraps(function)
-    def charged_as_always(*arguments: Any) -> Any:  # as most are
-        result = function(*arguments)
+    def charged_as_always(*arguments: Any, **options: Any) -> Any:  # as most are
+        result = function(*arguments, **options)
         processor = Processor.at_work
         if processor is not None:
             processor.charge(fixed_s)
