@@ -27,7 +27,8 @@ _BYTES_HEADS = tuple(
 )
 _SHORT_LIST_MAX = 23
 _SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_MAX + 1))
-_SHORT_LISTS = frozenset(range(0x80, 0x80 + _SHORT_LIST_MAX + 1))
+_LIST_HEAD_BYTES = dict.fromkeys(range(0x80, 0x80 + _SHORT_LIST_MAX + 1), 1)
+_LIST_HEAD_BYTES |= {0x98: 2, 0x99: 3, 0x9A: 5}  # by the first byte
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
 _ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
 _BYTES_FIRST, _LISTS_FIRST = _KIND_BYTES << 5, _KIND_LIST << 5  # heads of bytes and str are between
@@ -107,7 +108,7 @@ def encode_list(*items: bytes) -> bytes:
 
 
 def join_lists(lists: Sequence[bytes], count: int) -> bytes:
-    """Write the list of all items of lists that are encoded already, each of at most 23 items.
+    """Write the list of all items of lists that are encoded already.
 
     Args:
         lists: encoded by ``encode``.
@@ -115,9 +116,8 @@ def join_lists(lists: Sequence[bytes], count: int) -> bytes:
     """
     if len(lists) == 1:
         return lists[0]
-    assert all(each[0] in _SHORT_LISTS for each in lists), "the head of a short list is one byte"
     head = encode([None] * count)[:-count]  # None is one byte
-    return b"".join((head, *[each[1:] for each in lists]))
+    return b"".join((head, *[each[_LIST_HEAD_BYTES[each[0]] :] for each in lists]))
 
 
 def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:

@@ -8,9 +8,11 @@ from copycat.actors import Actor, NodeAddress
 from copycat.actors.budget import Budget
 from copycat.actors.codec import (
     DEPTH_MAX,
+    INTEGER_BOUND,
     CodecError,
     decode_unchecked,
     encode,
+    encode_trusted,
     join_lists,
     takes_more_bytes,
 )
@@ -39,7 +41,9 @@ _SIZED = frozenset((str, bytes))
 _NONE = encode(None)
 _ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
 QUERIES_AT_ONCE = 16
-"""So few queries of one read are run before the time is looked at; a list of them has a short head."""
+"""So few queries of one read are run before the time is looked at."""
+MORE_AT_ONCE = 4
+"""So many times as many are run next if they left some time."""
 FAILURE_BYTES = 64  # what a failure is counted with, whatever its text
 
 
@@ -148,9 +152,11 @@ class Answering:
         if self._runs is None:
             self.results = _all_failed(self._count, failed, UNDECODABLE)
             return True
+        at_once = QUERIES_AT_ONCE
         while self._run < len(self._runs):
-            if self._run_some(*self._runs[self._run]):
+            if self._run_some(*self._runs[self._run], at_once):
                 self._run, self._place = self._run + 1, 0
+            at_once *= MORE_AT_ONCE
             if self._size_bytes > RESULTS_BYTES_MAX:
                 if self._count == 1:
                     self.results = _all_failed(1, failed, TOO_LARGE)
@@ -161,9 +167,9 @@ class Answering:
         self.results = _results(encoded, self._failures)
         return True
 
-    def _run_some(self, start: int, resource: ResourceId, run: list[list[Any]]) -> bool:
-        """Run a few of these queries, and encode what they say; whether it was the rest."""
-        some = run[self._place : self._place + QUERIES_AT_ONCE]
+    def _run_some(self, start: int, resource: ResourceId, run: list[list[Any]], count: int) -> bool:
+        """Run so many of these queries, and encode what they say; whether it was the rest."""
+        some = run[self._place : self._place + count]
         runs = [(0, resource, some)]
         failed = Branch.QUERY_FAILED
         values, failures, _ = self._router.route(runs, failed, lambda _, run: AnswerQueries(run))
@@ -237,8 +243,13 @@ def _encoded(values: list[Any]) -> bytes | None:
         lists = [value for value in values if type(value) is list]
         if sum(map(len, lists)) > VALUES_BYTES_MAX:  # each item takes a byte at least
             return None
-        items = list(chain(values, *lists)) if lists else values
-        if lists and not _SCALARS.issuperset(map(type, chain.from_iterable(lists))):
+        items = list(chain.from_iterable(lists))
+        if not _SCALARS.issuperset(map(type, items)):
+            return None
+        if len(lists) < len(values):
+            items += [value for value in values if type(value) is not list]
+        integers = [item for item in items if type(item) is int]
+        if integers and not -INTEGER_BOUND <= min(integers) <= max(integers) < INTEGER_BOUND:
             return None
         size_bytes = sum([len(item) for item in items if type(item) is bytes or type(item) is str])
     else:
@@ -246,7 +257,7 @@ def _encoded(values: list[Any]) -> bytes | None:
     if size_bytes > VALUES_BYTES_MAX:
         return None
     try:
-        encoded = encode(values)
+        encoded = encode_trusted(values)  # by all that was found, these are plain
     except CodecError:
         return None
     return encoded if len(encoded) <= VALUES_BYTES_MAX else None

@@ -150,6 +150,10 @@ COSTS: Mapping[str, Cost] = {
     ),
     "answer encoded": Cost(operations, "encode", 4.5),
     "bytes answered": Cost(operations, "encode", 0.005, lambda encoded, _: len(encoded)),
+    "answers encoded": Cost(operations, "encode_trusted", 4.5),
+    "bytes answered together": Cost(
+        operations, "encode_trusted", 0.005, lambda encoded, _: len(encoded)
+    ),
     "key looked up": Cost(MapMachine, "get_many", 0.7, lambda found, *_: len(found), of_users=True),
     "key listed": Cost(MapMachine, "page", 0.5, lambda page, *_: len(page[2]), of_users=True),
     "lock waiter left": Cost(LockMachine, "_leave", 1.8, of_users=True),

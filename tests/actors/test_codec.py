@@ -21,6 +21,7 @@ from copycat.actors.codec import (
     encode,
     encode_trusted,
     holds_more_values,
+    join_lists,
 )
 
 INTEGERS = st.integers(-(2**64), 2**64 - 1)
@@ -106,6 +107,14 @@ def test_a_list_that_holds_itself_is_refused() -> None:
     endless.append(endless)
     with pytest.raises(CodecError, match="too deep"):
         encode(endless)
+
+
+@pytest.mark.parametrize("counts", [(3, 23, 24), (1, 255, 256), (65_536, 2)])
+def test_lists_are_joined_whatever_their_length(counts: tuple[int, ...]) -> None:
+    """The head of a list is as long as its count takes."""
+    lists = [list(range(count)) for count in counts]
+    joined = join_lists([encode(items) for items in lists], sum(counts))
+    assert joined == encode([item for items in lists for item in items])
 
 
 def test_the_depth_is_limited_exactly_and_on_both_sides() -> None:

@@ -21,7 +21,7 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.raft import ReadIndexReply
 from copycat.server.delivery import Delivery
-from copycat.server.operations import QUERIES_AT_ONCE, Answering
+from copycat.server.operations import MORE_AT_ONCE, QUERIES_AT_ONCE, Answering
 from copycat.server.progress import Attachment, Attachments, Progress
 from copycat.server.reading import READS_BYTES_MAX, ReadQueue
 from copycat.server.steps import ConnectionGone, Read
@@ -147,9 +147,10 @@ def test_reads_that_wait_for_commands_cost_nothing_until_these_are_applied() -> 
 
 
 def test_the_queries_of_one_read_take_turns() -> None:
-    """A few are run before the time is looked at, and the answer is of all, in order."""
+    """A few are run before the time is looked at, more if there is some left, and the answer is of
+    all, in order."""
     queue = Queue()
-    count = 5 * QUERIES_AT_ONCE + 3
+    count = 3 * (QUERIES_AT_ONCE + MORE_AT_ONCE * QUERIES_AT_ONCE) + 3
     queue.add(1, count=count)
     turns = 0
     while not (answered := queue.run(Steps(1))):
@@ -163,7 +164,7 @@ def test_the_queries_of_one_read_take_turns() -> None:
 def test_a_read_under_way_goes_with_its_connection() -> None:
     """Nobody is answered, and nothing is left to be done."""
     queue = Queue()
-    queue.add(1, count=5 * QUERIES_AT_ONCE)
+    queue.add(1, count=(2 + MORE_AT_ONCE) * QUERIES_AT_ONCE)
     assert queue.run(Steps(1)) == []
     queue.attachments.drop(CONNECTION)
     queue.reads.drop(CONNECTION)

@@ -1,6 +1,7 @@
 """Bugs that break no rule but those of time: all comes right, and comes late."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
@@ -21,7 +22,10 @@ REIGN_S = 4.0
 
 def never_has_enough() -> AbstractContextManager[Any]:
     """Loops ask their budget, and it never ends."""
-    return patch.object(Budget, "spent", property(lambda _: False))
+    plants = ExitStack()
+    plants.enter_context(patch.object(Budget, "spent", property(lambda _: False)))
+    plants.enter_context(patch.dict(Budget.__init__.__kwdefaults__, time_s=inf))
+    return plants
 
 
 def gives_up_after_a_while() -> AbstractContextManager[Any]:
