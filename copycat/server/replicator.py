@@ -110,7 +110,12 @@ class Replicator(ServerActor):
     def _replicate(self, now_s: float, *, announce: bool) -> None:
         heartbeat_s = self.server.options.heartbeat_s
         links, name = self.environment.links, self._peer.name
-        ready = now_s - self._heard_s <= PATIENCE_HEARTBEATS * heartbeat_s
+        is_wanted = (
+            announce
+            or self._sent_round < self._rounds.current
+            or self._next_index <= self.server.log.last_index
+        )
+        ready = is_wanted and now_s - self._heard_s <= PATIENCE_HEARTBEATS * heartbeat_s
         if ready and links.unsent_bytes(name) > UNSENT_BYTES_MAX:
             ready = False
             links.ask_drained(name, self.address)
