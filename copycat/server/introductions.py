@@ -61,13 +61,13 @@ class Introductions:
         self._warned = ""
         self._begun_as = 0  # what the lives had become with this one
 
-    def begin(self) -> None:
-        """Draw the number of this life, and have it made durable."""
+    def begin(self, floor_sequence: int) -> None:
+        """Draw the number of this life, and have it made durable with that of its floor."""
         random = self._server.environment.random
         life = 0
         while life in {0, *self.lives.own}:
             life = random.getrandbits(64)
-        self.lives.begin(life)
+        self.lives.begin(life, floor_sequence)
         if not self._server.peers:
             self.lives.forget_early()
         self._begun_as = self.lives.written
@@ -80,7 +80,7 @@ class Introductions:
 
     @property
     def _life(self) -> int:
-        return self.lives.own[-1]
+        return self.lives.own[-1] if self._begun_as else 0
 
     # Links.
 

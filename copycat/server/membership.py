@@ -41,6 +41,7 @@ class Membership:
         self.identity = ServerIdentity(disk)
         self.configuration = ClusterConfiguration(disk)
         self.files = (self.identity, self.configuration)
+        self._begun = False  # ballot, log and floor are durable as they were found
         self._dialled = False
         self._founding = False  # the configuration is being written for the first time
         self._taking_part = False
@@ -67,7 +68,6 @@ class Membership:
                 f" told to be {options.name!r}: use its own directory, or its own name"
             )
         self._compare_names()
-        server.introductions.begin()
         server.ballot.start_sync(server.address)
         server.log.start_sync(server.address)
         self.configuration.start_sync(server.address)
@@ -117,16 +117,15 @@ class Membership:
                 self._know(self._server.peers[name], server_id)
 
     def disk_done(self) -> None:
-        """Go on when something has become durable. The identity comes last: whoever has one has
-        the other files, too."""
+        """Go on when something has become durable. The life comes after a floor that was written for
+        it, and the identity last: whoever has one has the other files, too."""
         identity, configuration = self.files
         server = self._server
-        if (
-            not self._dialled
-            and server.log.floor.exists
-            and server.introductions.has_begun
-            and server.ballot.durable == server.ballot.written
-        ):
+        if not self._begun and server.ballot.durable == server.ballot.written:
+            self._begun = server.log.begin_life((server.ballot.term, server.ballot.voted_for))
+            if self._begun:
+                server.introductions.begin(server.log.floor.sequence)
+        if not self._dialled and server.introductions.has_begun:
             identity.start_sync(server.address)
         if (
             not self._dialled

@@ -2,7 +2,8 @@
 
 The files of a server vouch for each other. The identity is written last, when the others exist, so
 one of them alone is no server that starts for the first time. A term is in the log only when a ballot
-of that term, or a later one, was durable before; and the floor says what the ballot was at least.
+of that term, or a later one, was durable before; and the floor says what the ballot was at least. The
+floor itself is written at every start before the life is, which says how often it had been written.
 """
 
 from copycat.storage.ballot import Ballot
@@ -35,11 +36,16 @@ def refuse_amnesia(
         floor.promise.segment or ballot.term or configuration.cluster_id
     ):
         raise AmnesiaError(identity.NAME, "is missing, but this server has been a member")
+    if not floor.exists and (identity.server_id or lives.written):
+        first = identity.NAME if identity.server_id else lives.NAME
+        raise AmnesiaError(floor.NAME, f"is missing, but it was there before the {first}")
     if identity.server_id:
-        if not floor.exists:
-            raise AmnesiaError(floor.NAME, "is missing, but it was there before the identity")
         for file in (ballot, lives):
             _refuse_missing(file, "it was there before the identity")
+    if floor.sequence < lives.floor_sequence:
+        raise AmnesiaError(
+            floor.NAME, f"is that of an earlier start than the last one in file {lives.NAME}"
+        )
     if ballot.term:
         _refuse_missing(configuration, f"this server was a member in term {ballot.term}")
     if ballot.term < last_term:

@@ -14,8 +14,11 @@ The file is made once, with two slots of a sector each, which are written in tur
 of a file that has its size, where a replacement would hold acknowledgements up. A slot that is torn
 leaves the one before it.
 
+Every start writes it once more before its life begins, and the life remembers the sequence of that
+slot. So a floor of an earlier life is known by its own.
+
 Format, little endian. Slot, at 0 and at 4,096: magic, CRC, format version, sequence, segment, index,
-term, vote.
+term, vote, segment and index at the start.
 """
 
 import struct
@@ -29,8 +32,8 @@ from copycat.types import Index, Term
 
 _MAGIC = b"CopyFlor"
 _FORMAT_VERSION = 1
-_SLOT = struct.Struct("<8sIIQQQQQ")
-_BODY = struct.Struct("<IQQQQQ")
+_SLOT = struct.Struct("<8sIIQQQQQQQ")
+_BODY = struct.Struct("<IQQQQQQQ")
 _SLOT_OFFSETS = (0, 4096)
 _FILE_BYTES = 2 * 4096
 
@@ -42,12 +45,16 @@ class Promise(NamedTuple):
         segment: the number of the highest segment that was begun; 0 for none.
         last_index: how far the log reaches.
         term, voted_for: the ballot, or an earlier one.
+        start_segment, start_index: the last segment, and the end of the log, when the present life
+            began; only a segment that was begun later can end the log before that.
     """
 
     segment: int = 0
     last_index: Index = 0
     term: Term = 0
     voted_for: int = 0
+    start_segment: int = 0
+    start_index: Index = 0
 
 
 class Floor:
@@ -56,6 +63,7 @@ class Floor:
     Attributes:
         exists: whether the file was found, or has been made.
         promise: what is known to be durable; of a file that was found, what it says.
+        sequence: of the slot that says it, each one higher than the one before; 0 for none.
         busy: whether something is on its way to the disk.
     """
 
@@ -64,6 +72,7 @@ class Floor:
 
     __slots__ = (
         "_disk", "_file", "_found", "_next", "_sequence", "_writing", "busy", "exists", "promise",
+        "sequence",
     )  # fmt: skip
 
     def __init__(self, disk: Disk) -> None:
@@ -76,7 +85,7 @@ class Floor:
         self._disk = disk
         self._file: File | None = None
         self._writing = self.promise = Promise()
-        self._sequence = 0
+        self._sequence = self.sequence = 0
         self._found = b""  # the slot that was read, which may not be durable
         self._next: tuple[Promise, NodeAddress] | None = None  # is written behind it
         self.busy = False
@@ -101,6 +110,7 @@ class Floor:
             if sequence > self._sequence and sequence % 2 == place % 2:
                 self._sequence, self._found = sequence, slot
                 self.promise = Promise(*numbers)
+        self.sequence = self._sequence
         if self._sequence == 0:
             raise FloorCorruptError(self.NAME, "neither of its slots can be read")
 
@@ -168,7 +178,7 @@ class Floor:
             raise DiskFailedError(f"write file {self.NAME}", done.error)
         self.busy = False
         self.exists = True
-        self.promise = self._writing
+        self.promise, self.sequence = self._writing, self._sequence
         if self._next is not None:
             (promise, reply_to), self._next = self._next, None
             self.write(promise, reply_to)

@@ -1,7 +1,8 @@
 """Lives: which starts this server has had, and which start of each other server it has met last.
 
 Every start of a server is a life, with a number of its own, and each knows all before it. So an
-earlier copy of a directory lacks a life that others have met, and is known by that.
+earlier copy of a directory lacks a life that others have met, and is known by that. A life also knows
+which floor it began with, for an earlier copy of single files.
 """
 
 import struct
@@ -10,7 +11,7 @@ from copycat.actors.environment import Disk
 from copycat.storage.errors import IdentityCorruptError
 from copycat.storage.small_file import SmallFile
 
-_COUNT = struct.Struct("<I")
+_HEAD = struct.Struct("<IQ")  # how many are its own, sequence of the floor
 _NUMBER_BYTES = 8
 LIVES_KEPT = 64
 """So many are kept when all others have met a later one: somebody may bring back an earlier copy of
@@ -43,6 +44,7 @@ class Lives(SmallFile):
 
     Attributes:
         own: the lives of this server, the present one last; empty before the first.
+        floor_sequence: of the floor, as it was durable when the last one began; 0 before the first.
         met: the life of each other server that was introduced last, by server id.
     """
 
@@ -51,7 +53,7 @@ class Lives(SmallFile):
     TOKEN = 5
     CORRUPT = IdentityCorruptError
 
-    __slots__ = ("met", "own")
+    __slots__ = ("floor_sequence", "met", "own")
 
     def __init__(self, disk: Disk) -> None:
         """Load the lives, if there were any.
@@ -62,12 +64,13 @@ class Lives(SmallFile):
         """
         super().__init__(disk)
         self.own: tuple[int, ...] = ()
+        self.floor_sequence = 0
         self.met: dict[int, int] = {}
         content = self._load()
         if content is not None:
             try:
-                (count,) = _COUNT.unpack_from(content)
-                numbers = unpacked(content[_COUNT.size :])
+                count, self.floor_sequence = _HEAD.unpack_from(content)
+                numbers = unpacked(content[_HEAD.size :])
                 self.own, pairs = numbers[:count], numbers[count:]
                 self.met = dict(zip(pairs[::2], pairs[1::2], strict=True))
                 if len(self.own) < count or self._content() != content:
@@ -77,11 +80,13 @@ class Lives(SmallFile):
 
     def _content(self) -> bytes:
         met = [number for pair in sorted(self.met.items()) for number in pair]
-        return _COUNT.pack(len(self.own)) + packed((*self.own, *met))
+        return _HEAD.pack(len(self.own), self.floor_sequence) + packed((*self.own, *met))
 
-    def begin(self, life: int) -> None:
-        """Begin a life, behind those there were."""
+    def begin(self, life: int, floor_sequence: int) -> None:
+        """Begin a life, behind those there were, with a floor that was written for it."""
         assert life not in {0, *self.own}, "every life has its own number"
+        assert floor_sequence > self.floor_sequence, "every life has its own floor"
+        self.floor_sequence = floor_sequence
         self.own = (*self.own, life)
         self.written += 1
 

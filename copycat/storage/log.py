@@ -360,6 +360,22 @@ class Log:
             except OSError as error:
                 raise DiskFailedError(f"allocate file {name}", error) from error
 
+    def begin_life(self, ballot: tuple[Term, int]) -> bool:
+        """Have the floor say, anew and in this life, what was found at the start: for a server that
+        is going to begin a life, so that log and floor of an earlier one are known as such.
+
+        Args:
+            ballot: term and vote, durable.
+
+        Returns:
+            Whether it is durable; until then this has to be asked for whenever an operation of the
+            log has ended.
+
+        Raises:
+            DiskFailedError: the disk refused.
+        """
+        return self._syncs.begin_life(ballot)
+
     def raise_floor(self, commit_index: Index, ballot: tuple[Term, int]) -> bool:
         """Have the floor say what is durable now, if it says less: for a server that is idle, so
         that damage to its newest records is noticed, of which no later record speaks.

@@ -12,8 +12,8 @@ batch or in a later one speaks of that very batch. Claims in earlier segments do
 may speak of batches that were truncated. For the same reason a segment without a header that claims
 one of its own batches had a durable header once.
 
-The floor says which segment was begun last, and how far the log reached when the server was idle or
-began that segment. What cannot be told from a crash is damage to what was synced last of all, before
+The floor says which segment was begun last, how far the log reached when the server was idle or began
+that segment, and where it ended when the server was started, unless it was truncated since. What cannot be told from a crash is damage to what was synced last of all, before
 the floor was raised to it or another envelope was written. Nothing on this disk contradicts it.
 """
 
@@ -203,6 +203,8 @@ def _refuse_amnesia(found: RecoveredLog, headed: list[Segment]) -> None:
                 segment_name(number),
                 f"is missing or has lost its beginning, but {witness} says that it was in use",
             )
+    if not _is_truncated(found):
+        last_index = max(last_index, found.floor.promise.start_index)
     if found.index.last_index < last_index:
         last = next(reversed(found.segments.values()), None)
         raise LogCorruptError(
@@ -220,6 +222,15 @@ def _is_overruled(found: RecoveredLog, number: int, known: dict[int, Segment]) -
     return number in known and any(
         later > number and segment.first_index <= known[number].first_index
         for later, segment in found.segments.items()
+    )
+
+
+def _is_truncated(found: RecoveredLog) -> bool:
+    """Whether a segment that was begun in the life of the floor overrules what was there before."""
+    start = found.floor.promise
+    return any(
+        number > start.start_segment and segment.first_index <= start.start_index
+        for number, segment in found.segments.items()
     )
 
 

@@ -81,6 +81,8 @@ class Syncs:
         self.dead = dead
         self.commit_index: Index = 0
         self.ballot: tuple[Term, int] = (0, 0)
+        self._found_sequence = floor.sequence
+        self._start = floor.promise[-2:]
         self._next_token = LOG_TOKEN_MIN
         self._began_written = 0  # by the sync that began last
         self._under_way: _Sync | None = None
@@ -198,6 +200,24 @@ class Syncs:
 
     # The floor.
 
+    def begin_life(self, ballot: tuple[Term, int]) -> bool:
+        """Have the floor written in this life, with what was found; True when it is durable.
+
+        Raises:
+            DiskFailedError: the disk refused.
+        """
+        floor = self.floor
+        if floor.busy or not floor.exists or self.durable < self.written:
+            return False
+        assert self.synced_index == self._index.last_index, "all was made durable again"
+        self.ballot = ballot
+        self._start = (floor.promise.segment, self.synced_index)
+        promise = self._promise(floor.promise.segment)
+        if floor.sequence > self._found_sequence and floor.promise == promise:
+            return True
+        self._write_floor(promise.segment)
+        return False
+
     def raise_floor(self) -> bool:
         """Have the floor say what is durable now, if it says less; False when it is being written.
 
@@ -215,7 +235,8 @@ class Syncs:
         """What the floor says next."""
         before = self.floor.promise
         last_index = max(before.last_index, min(self.commit_index, self.synced_index))
-        return Promise(segment, last_index, *max(self.ballot, (before.term, before.voted_for)))
+        ballot = max(self.ballot, (before.term, before.voted_for))
+        return Promise(segment, last_index, *ballot, *self._start)
 
     def _write_floor(self, segment: int) -> None:
         """Write the floor. If it is being written, this follows by itself as far as it is needed."""

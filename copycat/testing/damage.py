@@ -185,6 +185,8 @@ def _claims(image: Mapping[str, bytes]) -> Iterator[tuple[str, int, int, int, in
     """
     disk = disk_with(image)
     found = recover(disk)
+    if not found.segments:
+        return  # nothing was written yet
     ends = [segment.first_index - 1 for segment in found.segments.values()][1:]
     for number, end_index in zip(found.segments, (*ends, found.index.last_index), strict=True):
         segment = Segment(disk, number)

@@ -33,8 +33,9 @@ KINDS: Mapping[str, str] = {
     "lost files": "files of a server are removed while it does not run; it must refuse to start",
     "old copy": "the disk of a server is brought back as it was, where the others have met a later"
     " life; it must be refused",
-    "old file": "ballot, lives or floor of a server are brought back as they were; where something"
-    " contradicts that it must be refused, and an old floor alone must do no harm",
+    "old file": "some of ballot, lives, floor and log of a server are brought back as they were; where"
+    " something contradicts that, above all a later life, it must be refused, and an old floor alone must"
+    " do no harm",
     "client pause": "a client does nothing for a while",
     "client crash": "a client's machine dies; another one of its name begins at once",
     "client clock": "a client's clock runs fast or slow",

@@ -158,42 +158,53 @@ class Losses:
         return f"removes {what}, and {refused}", undo
 
     def _age(self, fault: Fault) -> Done | None:
-        """A copy of one file is made, and brought back when the file has changed, if anything
-        contradicts it then, or if it is the floor, which may be too low."""
+        """Copies of files are made, and brought back when each of them has changed, if anything
+        contradicts them then, or if it is the floor alone, which may be too low."""
         name = fault.where[0]
         disk = self._cluster.disks[name]
-        file = _AGING[int(fault.numbers["file"] * len(_AGING))]
-        old = disk.image().get(file)
-        if old is None:
+        aging = AGING[int(fault.numbers["file"] * len(AGING))]
+        old = {file: content for file, content in disk.image().items() if _kind(file) in aging}
+        life = self._life(name)
+        if not life or set(map(_kind, old)) != set(aging):
             return None
+        what = f"{', '.join(sorted(old))} of {name}"
 
         def undo() -> str | None:
             image = disk.image()
-            aged = {**image, file: old}
+            aged = {**image, **old}
             if not self._may_lose(name) or self._damaged not in (None, name):
                 return None
-            if disk.read_error is not None or image.get(file) in (None, old) or is_refused(image):
+            changed = {_kind(file) for file in old if image.get(file) != old[file]}
+            if disk.read_error is not None or changed != set(aging) or is_refused(image):
                 return None
             is_gone = is_refused(aged)
-            if not is_gone and is_contradicted_by_log(aged):
-                self._must_be_noticed(name, f"{file} of {name} is older than its log")
-            is_known = not is_gone and file == Lives.NAME and self._is_known(name, aged)
-            if not (is_gone or is_known or file == Floor.NAME):
-                return None  # nobody can know, and it may do harm
-            if is_gone or is_known:
+            if not is_gone:
+                if Floor.NAME in aging and Lives(disk_with(aged)).own[-1:] != (life,):
+                    self._must_be_noticed(name, f"{what} is older than its life")
+                if is_contradicted_by_log(aged):
+                    self._must_be_noticed(name, f"{what} is older than its log")
+                if self._is_known(name, aged) and not self._has_other_disk:
+                    return f"brings {what} back as it was, and {self._replace_disk(name, aged)}"
+                if aging != (Floor.NAME,):
+                    return None  # nobody can know, and it may do harm
+                self._old_floors.add(name)
+            else:
                 self._damaged = name
                 self._cluster.lost.add(name)
-            else:
-                self._old_floors.add(name)
-            if is_known:
-                self._must_be_refused(name)
             if self._cluster.is_running(name):
                 self._cluster.crash(name)
                 disk.crash(kept=0.0)
             disk.restore(aged)
-            return f"brings {file} of {name} back as it was, and {self._restart([name])}"
+            return f"brings {what} back as it was, and {self._restart([name])}"
 
-        return f"copies {file} of {name}", undo
+        return f"copies {what}", undo
+
+    def _life(self, name: str) -> int:
+        """The life of a server, if it is durable by now; else 0."""
+        if not self._cluster.is_running(name):
+            return 0
+        introductions = self._cluster.server(name).introductions
+        return introductions.lives.own[-1] if introductions.has_begun else 0
 
     # Disks.
 
@@ -216,14 +227,19 @@ class Losses:
         def undo() -> str | None:
             if not self._may_lose(name) or self._has_other_disk or not self._is_known(name, image):
                 return None
-            self._has_other_disk = True
-            self._take_down(name)
-            self._must_be_refused(name)
-            self._cluster.wipe(name, image)
-            restarted = self._restart([name])
-            return f"brings the disk of {name} back as it was, and {restarted}"
+            return (
+                f"brings the disk of {name} back as it was, and {self._replace_disk(name, image)}"
+            )
 
         return f"copies the disk of {name}", undo
+
+    def _replace_disk(self, name: str, image: Mapping[str, bytes]) -> str | None:
+        """By an earlier one, of which all others know it."""
+        self._has_other_disk = True
+        self._take_down(name)
+        self._must_be_refused(name)
+        self._cluster.wipe(name, image)
+        return self._restart([name])
 
     def _take_down(self, name: str) -> None:
         self._cluster.lost.add(name)
@@ -254,8 +270,18 @@ class Losses:
         return all(life is not None and life not in lives for life in met)
 
 
-_AGING = (Ballot.NAME, Lives.NAME, Floor.NAME)
-"""The files that change after a server has begun."""
+LOG = "log"  # all its segments
+AGING = tuple(
+    together
+    for count in range(1, 5)
+    for together in combinations((Ballot.NAME, Lives.NAME, Floor.NAME, LOG), count)
+)
+"""The files that change after a server has begun, and all that may be brought back together."""
+
+
+def _kind(file: str) -> str:
+    """A file by what it is: all segments are the log."""
+    return LOG if file.startswith(f"{LOG}-") else file
 
 
 def _choices(image: Mapping[str, bytes]) -> list[tuple[str, ...]]:

@@ -37,7 +37,7 @@ SMALL_FILE_SEALED_FROM = 12  # magic and CRC stand before it
 ENVELOPE = struct.Struct("<4sIIQ")
 PADDING_BYTES_MAX = 7  # behind a record; when it alone is cut off, the log ends behind the file
 SEGMENT_MAGIC = b"CopycLog"
-SLOT_BYTES = 56  # of the floor
+SLOT_BYTES = 72  # of the floor
 SLOT_SPACE_BYTES = 4096
 ENVELOPE_MAGIC = b"\xc5Bat"
 PIECE = struct.Struct("<BI")  # of a log: the number of the segment, and how long its file is
@@ -180,8 +180,8 @@ def found(file: SmallFile) -> None:
 def live(file: SmallFile) -> None:
     """Put something into lives."""
     assert isinstance(file, Lives)
-    file.begin(2**64 - 1)
-    file.begin(3)
+    file.begin(2**64 - 1, 1)
+    file.begin(3, 5)
     file.meet(22, 7)
     file.meet(11, 8)
 

@@ -161,3 +161,36 @@ def test_a_copy_beside_the_server_it_was_made_of_is_refused(cluster: ProcessClus
     assert cluster.processes[victim].poll() is None, "the first one stays"
     until(lambda: followed(cluster, victim), "and is connected")
     assert count(cluster, 1) == INCREMENTS + 1
+
+
+def test_files_of_an_earlier_life_are_refused(cluster: ProcessCluster) -> None:
+    """Log and floor of a server as they were before its last start, and the floor alone, with
+    everything else as it is: nothing says that they are not each other's, but the life that was begun
+    with a later floor. Else the count would go back, for those who have it are down."""
+    victim = idle_victim(cluster)
+    directory = cluster.directory / victim
+    files = [log_of(directory), directory / Floor.NAME]
+    older = {file: file.read_bytes() for file in files}
+    cluster.start(victim)
+    until(lambda: followed(cluster, victim), "it is met in its next life")
+    leader = cluster.leader()
+    third = next(name for name in cluster.peers if name not in (leader, victim))
+    cluster.kill(third)
+    assert count(cluster, INCREMENTS) == 2 * INCREMENTS
+    cluster.kill(victim)
+    cluster.kill(leader)
+    newest = {file: file.read_bytes() for file in files}
+    cluster.start(third)
+    for changed in (files, [directory / Floor.NAME]):
+        for file in changed:
+            file.write_bytes(older[file])
+        told = refused(cluster, victim)
+        assert told.startswith("copycat: file floor is that of an earlier start")
+        assert "has lost what it had promised" in told
+        assert "replace it by a new one" in told
+        for file in changed:
+            assert file.read_bytes() == older[file], "nothing was changed"
+            file.write_bytes(newest[file])
+    cluster.start(victim)
+    until(lambda: victim in cluster.statuses(), "with its files back it serves")
+    assert count(cluster, 1) == 2 * INCREMENTS + 1

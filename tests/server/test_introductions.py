@@ -48,7 +48,7 @@ class Stage:
             wake_after=lambda _, payload: self.timers.append(payload),
         )
         self.introductions = Introductions(cast("Any", server), self.disk)
-        self.introductions.begin()
+        self.introductions.begin(self.introductions.lives.floor_sequence + 1)
         self.save()
 
     @property
@@ -99,7 +99,7 @@ def test_a_life_is_durable_at_home_before_it_is_said() -> None:
     """Rule: else a crash leaves a life that the others know and this server does not."""
     stage = Stage()
     begun = Introductions(cast("Any", stage.introductions._server), stage.disk)
-    begun.begin()
+    begun.begin(2)
     assert not begun.has_begun
     begun.lives.handle(stage.disk.finish())
     assert begun.has_begun

@@ -13,7 +13,7 @@ from memory_disk import SERVER, MemoryDisk
 PROMISED = (5, 7)  # term and vote
 
 
-def judge(term: int, vote: int, last_term: int) -> None:
+def judge(term: int, vote: int, last_term: int, *, floors_since: int = 0) -> None:
     """Load a server whose floor promises a ballot, with this one in its place."""
     disk = MemoryDisk()
     floor, ballot, lives = Floor(disk), Ballot(disk), Lives(disk)
@@ -23,7 +23,7 @@ def judge(term: int, vote: int, last_term: int) -> None:
     ballot.raise_term(term)
     if vote:
         ballot.vote(vote)
-    lives.begin(1)
+    lives.begin(1, floor.sequence + floors_since)
     identity, configuration = ServerIdentity(disk), ClusterConfiguration(disk)
     identity.establish("s1", 11)
     configuration.establish([("s1", 11), ("s2", 22)])
@@ -41,6 +41,24 @@ def test_an_older_ballot_is_refused(term: int, vote: int) -> None:
 def test_the_same_ballot_or_a_later_one_is_none(term: int, vote: int) -> None:
     """The floor may be behind."""
     judge(term, vote, term)
+
+
+def test_a_floor_from_before_the_last_start_is_refused() -> None:
+    """The life was begun when another one was durable."""
+    with pytest.raises(AmnesiaError, match="file floor is that of an earlier start"):
+        judge(6, 0, 1, floors_since=1)
+
+
+def test_lives_without_a_floor_are_refused() -> None:
+    """There is one before the first life."""
+    disk = MemoryDisk()
+    lives = Lives(disk)
+    lives.begin(1, 1)
+    files = ServerIdentity(disk), ClusterConfiguration(disk), Ballot(disk), Floor(disk), lives
+    with pytest.raises(
+        AmnesiaError, match="file floor is missing, but it was there before the lives"
+    ):
+        refuse_amnesia(*files, last_term=0)
 
 
 def test_a_ballot_before_the_last_record_is_refused() -> None:

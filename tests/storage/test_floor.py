@@ -238,6 +238,31 @@ def test_the_floor_does_not_pass_what_is_committed() -> None:
         log.truncate(2)
 
 
+def test_a_log_as_it_was_before_the_start() -> None:
+    """What was found at a start is promised with the life, committed or not: a log from before lacks
+    it. Only a segment that was begun since may end the log before."""
+    disk = MemoryDisk()
+    log = Log(disk, segment_bytes=SEGMENT_BYTES)
+    log.append(batch(1))
+    settle(log, disk)
+    older = {name: content for name, content in disk.segments().items() if content.strip(b"\0")}
+    log.append(batch(2))
+    settle(log, disk)
+    disk = MemoryDisk(disk.files())
+    log = Log(disk, segment_bytes=SEGMENT_BYTES)
+    while not log.begin_life(BALLOT):
+        settle(log, disk)
+    assert log.floor.promise == Promise(1, 0, *BALLOT, start_segment=1, start_index=2)
+    with pytest.raises(LogCorruptError, match="by file floor 2 was durable"):
+        Log(MemoryDisk(disk.files() | older))
+    log.truncate(1)
+    settle(log, disk)
+    assert Log(MemoryDisk(disk.files())).last_index == 1
+    log.raise_floor(1, BALLOT)
+    settle(log, disk)
+    assert Log(MemoryDisk(disk.files())).last_index == 1
+
+
 def test_the_floor_does_not_pass_what_is_durable() -> None:
     """What is committed by others may not be on this disk yet."""
     disk = MemoryDisk()

@@ -54,7 +54,7 @@ def content(file: SmallFile) -> tuple[object, ...]:
         case ClusterConfiguration():
             return (file.cluster_id, file.servers)
         case Lives():
-            return (file.own, sorted(file.met.items()))
+            return (file.own, file.floor_sequence, sorted(file.met.items()))
     raise AssertionError("there are four small files")
 
 
@@ -86,7 +86,7 @@ def change(file: SmallFile, what: str) -> None:
         case ClusterConfiguration(cluster_id=0):
             file.establish(FOUNDERS)
         case Lives() if what == "live":
-            file.begin(max(file.own, default=0) + 1)
+            file.begin(max(file.own, default=0) + 1, file.floor_sequence + 1)
         case Lives():
             file.meet(22, file.met.get(22, 0) + 1)
 

@@ -54,9 +54,9 @@ def configured(disk: MemoryDisk) -> ClusterConfiguration:
 def lived(disk: MemoryDisk) -> Lives:
     """Two lives, and those of two other servers."""
     lives = Lives(disk)
-    lives.begin(7)
+    lives.begin(7, 1)
     lives.meet(22, 8)
-    lives.begin(9)
+    lives.begin(9, 2**64 - 1)
     lives.meet(11, 2**64 - 1)
     return lives
 
@@ -83,7 +83,7 @@ def test_what_is_durable_is_found_again() -> None:
     assert configuration.servers == (("s1", 11), ("s2", 22), ("s3", 33))
     assert configuration.cluster_id == cluster_id_of(FOUNDERS)
     lives = Lives(disk)
-    assert lives.own == (7, 9)
+    assert (lives.own, lives.floor_sequence) == ((7, 9), 2**64 - 1)
     assert lives.met == {22: 8, 11: 2**64 - 1}
 
 
@@ -92,7 +92,7 @@ def test_a_life_is_begun_once() -> None:
     lives = lived(MemoryDisk())
     for life in (0, 7, 9):
         with pytest.raises(AssertionError):
-            lives.begin(life)
+            lives.begin(life, 2**64)
 
 
 def test_without_files_a_server_is_new() -> None:

@@ -12,6 +12,7 @@ import bugs_of_rules as bugs
 from copycat.actors.simulation import Simulation
 from copycat.server import membership
 from copycat.storage import recovery
+from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.ballot import Ballot
 from copycat.storage.floor import Floor
 from copycat.storage.lives import Lives
@@ -20,7 +21,7 @@ from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.damage import is_refused
 from copycat.testing.fault import AMNESIA_KINDS, Fault
 from copycat.testing.faults import FaultDriver
-from copycat.testing.losses import _AGING, _choices
+from copycat.testing.losses import AGING, LOG, _choices
 from copycat.testing.seeds import run_seed
 from copycat.testing.violation import InvariantViolated
 
@@ -55,11 +56,36 @@ def refuses_no_amnesia() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("file", _AGING)
-def test_an_earlier_state_of_one_file(file: str) -> None:
-    """A ballot is contradicted by the log, lives by those who have met a later one; a floor that is
-    too low does no harm."""
-    place = (_AGING.index(file) + 0.5) / len(_AGING)
+@contextmanager
+def takes_floors_of_earlier_lives() -> Iterator[None]:
+    """A server does not compare the floor with the one that its last life began with."""
+
+    def judge(*files: Any) -> None:
+        with patch.object(Lives, "floor_sequence", 0):
+            refuse_amnesia(*files)
+
+    with (
+        patch.object(membership, "refuse_amnesia", judge),
+        patch.object(damage, "refuse_amnesia", judge),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("files", AGING, ids=" ".join)
+def test_files_as_they_were_in_an_earlier_life(files: tuple[str, ...]) -> None:
+    """Whichever of them come back together, others contradict them: a ballot the log, a log the floor,
+    a floor the lives, and lives those who have met a later one."""
+    bring_back_files(files, restarted=True)
+
+
+def test_a_floor_as_it_was_in_the_same_life() -> None:
+    """It promises less, and that does no harm."""
+    bring_back_files((Floor.NAME,), restarted=False)
+
+
+def bring_back_files(files: tuple[str, ...], *, restarted: bool) -> None:
+    """Copy files of a follower, and bring them back over its later ones."""
+    place = (AGING.index(files) + 0.5) / len(AGING)
     with Simulation(1) as simulation:
         cluster = SimulatedCluster(simulation)
         driver = FaultDriver(cluster, ())
@@ -69,33 +95,35 @@ def test_an_earlier_state_of_one_file(file: str) -> None:
         simulation.run_for(1.5)
         bring_back = driver.begin(Fault("old file", 0.0, 1.0, (name,), numbers={"file": place}))
         assert bring_back is not None
-        for each in (leader, name):
+        for each in (leader, name) if restarted else (leader,):
             cluster.restart(each)
             simulation.run_for(3.0)
         told = bring_back()
         assert told is not None
-        assert told.startswith(f"brings {file} of {name} back as it was")
+        assert told.startswith("brings ")
+        assert f" of {name} back as it was, and " in told
         simulation.run_for(1.0)
-        assert cluster.is_running(name) == (file == Floor.NAME)
-        assert cluster.lost == (set() if file == Floor.NAME else {name})
+        assert cluster.is_running(name) == (not restarted)
+        assert cluster.lost == ({name} if restarted else set())
         cluster.settle()
         assert cluster.monitors is not None
         cluster.monitors.check_all()
 
 
 @pytest.mark.parametrize(
-    ("file", "plant", "rule"),
+    ("files", "plant", "rule"),
     [
-        (Ballot.NAME, refuses_no_amnesia, rules.DAMAGE_NOTICED),
-        (Lives.NAME, bugs.welcomes_an_earlier_copy, rules.COPIES_REFUSED),
+        ((Ballot.NAME,), refuses_no_amnesia, rules.DAMAGE_NOTICED),
+        ((Floor.NAME, LOG), takes_floors_of_earlier_lives, rules.DAMAGE_NOTICED),
+        ((Lives.NAME,), bugs.welcomes_an_earlier_copy, rules.COPIES_REFUSED),
     ],
 )
-def test_who_takes_an_earlier_file_is_noticed(
-    file: str, plant: Callable[[], AbstractContextManager[Any]], rule: str
+def test_who_takes_earlier_files_is_noticed(
+    files: tuple[str, ...], plant: Callable[[], AbstractContextManager[Any]], rule: str
 ) -> None:
     """Neither the start nor the others mind, and so a rule is broken."""
     with plant(), pytest.raises(InvariantViolated) as caught:
-        test_an_earlier_state_of_one_file(file)
+        bring_back_files(files, restarted=True)
     assert caught.value.rule == rule
 
 
