@@ -262,8 +262,8 @@ DAMAGE = [
         "a record is not compared with its checksum",
         "ZooKeeper, Kafka, Redis (FAST 2017: one damaged block of one server spreads)",
         BATCH,
-        "if crc32(memoryview(record)[4:]) != crc:",
-        "if crc32(memoryview(record)[4:]) < 0:",
+        "if not is_whole and crc32(memoryview(record)[4:]) != crc:",
+        "if not is_whole and crc32(memoryview(record)[4:]) < 0:",
         faults=("flip", "misdirected write"),
     ),
     Piece(

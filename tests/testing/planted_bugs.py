@@ -421,7 +421,12 @@ BUGS = [
     PlantedBug("unverified ack", ACKNOWLEDGED, LEADERS, acknowledges_more_than_was_verified),
     PlantedBug("forgotten match", (rules.REPLICATION,), LEADERS, bugs.forgets_what_matched),
     PlantedBug("needless truncation", TRUNCATED, LEADERS, drops_what_it_has_already),
-    PlantedBug("refusal counts", (rules.COMMIT_DURABLE,), LEADERS, takes_a_refusal_for_an_answer),
+    PlantedBug(
+        "refusal counts",
+        (rules.COMMIT_DURABLE, rules.REPLICATION),
+        LEADERS,
+        takes_a_refusal_for_an_answer,
+    ),
     PlantedBug("no look back", NOT_VERIFIED, LEADERS, appends_to_anything),
     PlantedBug("behind", INCOMPLETE, ("isolate leader",), elects_who_is_behind),
     PlantedBug("applied early", (rules.SAME_APPLIED,), LEADERS, bugs.applies_what_it_has),
