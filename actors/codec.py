@@ -236,9 +236,8 @@ def holds_more_values(data: bytes, values_max: int) -> bool:
     if end <= values_max:
         return False
     at = 0
-    for _ in range(
-        values_max
-    ):  # as in _heads, in less time: many a batch of commands is asked about
+    # As in _heads, in less time: many a batch of commands is asked about.
+    for _ in range(values_max):
         if at >= end:
             return False
         head = data[at]

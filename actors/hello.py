@@ -10,6 +10,7 @@ from copycat.actors.message import message
 
 PROTOCOL_VERSION = 1
 NAME_CHARACTERS_MAX = 255
+REPLACED = "replaced by a newer connection with a node of this name"
 
 
 @message(5)

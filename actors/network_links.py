@@ -15,7 +15,7 @@ from copycat.actors.environment import (
     Traffic,
 )
 from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, Unreadable, encode_control
-from copycat.actors.hello import Hello, hello_of
+from copycat.actors.hello import REPLACED, Hello, hello_of
 from copycat.actors.message import BULK_MESSAGES
 from copycat.actors.network_dial import Dial, connect
 from copycat.actors.network_intake import Intake
@@ -31,7 +31,6 @@ FLUSHES_AT_ONCE = 64  # between two looks at the clock
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
 DEAD_LETTERS_MAX = 1024  # of a stranger, who may be a client that has not heard of a link's end yet
 BULK_RETRY_S = 1.0
-REPLACED = "replaced by a newer connection with a node of this name"
 
 
 class NetworkLinks:

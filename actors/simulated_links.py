@@ -27,7 +27,7 @@ from copycat.actors.frame import (
     encode_envelopes,
     envelope,
 )
-from copycat.actors.hello import Hello, hello_of, is_name
+from copycat.actors.hello import REPLACED, Hello, hello_of, is_name
 from copycat.actors.message import BULK_MESSAGES
 from copycat.actors.simulated_processor import Processor
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
-REPLACED = "replaced by a newer connection with a node of this name"
 DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4
 

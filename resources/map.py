@@ -29,6 +29,7 @@ from copycat.resources.values import (
     check_encoded,
     check_integer,
     check_key,
+    check_list,
     decode_value,
     divided,
     encoded_pairs,
@@ -66,7 +67,7 @@ class MapMachine(PublishingMachine):
 
     @command
     def put_many(self, commit: Commit, pairs: list[list[Any]]) -> None:
-        _check_list(pairs)
+        check_list(pairs)
         check_count(pairs, "put_many")
         for pair in pairs:
             if type(pair) is not list or len(pair) != 2:
@@ -129,7 +130,7 @@ class MapMachine(PublishingMachine):
     @query
     def get_many(self, keys: list[Key]) -> list[Any]:
         """Returns version and value, or None, for each key; at PAGE_BYTES_MAX it stops."""
-        _check_list(keys)
+        check_list(keys)
         check_count(keys, "get_many")
         for key in keys:
             check_key(key)
@@ -220,11 +221,6 @@ class MapMachine(PublishingMachine):
         self._keys[start:end] = left
         self._numbers[start:end] = [self._entries[key][2] for key in left]
         self._tidied = start + len(left) if start + len(left) < len(self._keys) else 0
-
-
-def _check_list(values: object) -> None:
-    if type(values) is not list:
-        raise InvalidType(f"a list was expected, not {type(values).__qualname__}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,16 @@ def check_key(key: object) -> None:
         raise TooLarge(f"a key of {size_bytes} bytes: {KEY_BYTES_MAX} at most")
 
 
+def check_list(values: object) -> None:
+    """Refuse what is no list.
+
+    Raises:
+        InvalidType: it is of another type.
+    """
+    if type(values) is not list:
+        raise InvalidType(f"a list was expected, not {type(values).__qualname__}")
+
+
 def check_count(keys: Sized, method: str) -> None:
     """Refuse more keys than one operation takes.
 

@@ -29,7 +29,6 @@ from copycat.protocol.client import (
     Request,
     SessionEnded,
 )
-from copycat.server import retained
 from copycat.server.delivery import Delivery
 from copycat.server.due import DueQueue
 from copycat.server.fan_out import FanOut
@@ -230,7 +229,7 @@ class Applier(ServerActor):
         assert batch.base_index == self._progress.applied_index + 1, "batches apply in log order"
         kind, now_us = batch.kind, batch.log_time_us
         self._log_time_us = now_us
-        fan_out, kept = self._fan_out, self._retained
+        fan_out, retained = self._fan_out, self._retained
         parts: Sequence[Batch | Commands] = ()
         if kind is _COMMANDS:
             parts = (batch,)
@@ -246,7 +245,7 @@ class Applier(ServerActor):
             yield from self._fire_due(now_us, batch.base_index)
         for commands in parts:
             reply = self._apply_commands(commands)
-            if fan_out.publications or kept.size_bytes > retained.RETAINED_BYTES_MAX:
+            if fan_out.publications or retained.is_too_much:
                 last_index = commands.base_index + commands.count - 1
                 yield from fan_out.publish(last_index, now_us)
             if reply is not None:
@@ -259,7 +258,7 @@ class Applier(ServerActor):
                 yield from self._close_session(batch)
             else:
                 answer = self._apply[kind](batch)
-            if fan_out.publications or kept.size_bytes > retained.RETAINED_BYTES_MAX:
+            if fan_out.publications or retained.is_too_much:
                 yield from fan_out.publish(batch.last_index, now_us)
             if answer is not None:
                 self._answer(batch.session, answer)

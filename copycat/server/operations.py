@@ -174,7 +174,7 @@ class Answering:
         failed = Branch.QUERY_FAILED
         values, failures, _ = self._router.route(runs, failed, lambda _, run: AnswerQueries(run))
         encoded = _encoded(values)
-        if encoded is None or len(encoded) > VALUES_BYTES_MAX:
+        if encoded is None:
             # What is too much together is asked for again, by fewer at once.
             encoded = _encoded_one_by_one(values, failures, failed, VALUES_BYTES_MAX, shared=False)
         self._parts.append(encoded)

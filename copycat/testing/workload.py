@@ -413,8 +413,7 @@ class Workload:
             raise self._violated(LOCKS, f"{client!r} has released {grant!r} a second time")
 
     async def _publish(self, client: AsyncClient) -> None:
-        """Publishes to everybody, and listens. What goes as one makes many events of one entry, so
-        that they are divided; and some come while the listener has not taken those before."""
+        """Publishes to everybody, often many events by one entry, and listens."""
         news = await client.open(AsyncDistributedTopic[int | bytes], "news")
         listener = Listener(client, news._resource, self.monitors, self._violated)
         self._listeners.append(listener)
