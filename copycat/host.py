@@ -1,8 +1,9 @@
 """ServerHost: one server in the real world, on the running event loop.
 
-It puts a ``Server`` actor into a network node with a directory and a listening port. A process
-that does nothing else (``copycat serve``) also hands it the cyclic garbage collector, which would
-stop the loop for long when the log is large: nothing on the server's paths makes cycles.
+It puts a ``Server`` actor into a network node with a directory and a listening port, and has its
+calls of users' code watched. A process that does nothing else (``copycat serve``) also hands it the
+cyclic garbage collector, which would stop the loop for long when the log is large: nothing on the
+server's paths makes cycles.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from copycat.protocol.client import SERVER
 from copycat.server.options import ServerOptions
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
-from copycat.server.users_code import UsersCode
+from copycat.watchdog import Watchdog
 
 COLLECT_EVERY_S = 30.0
 POLL_S = 0.001
@@ -62,6 +63,7 @@ class ServerHost:
         except BaseException:
             self._node.stop()
             raise
+        self._watchdog = Watchdog(self._server().users_code)
 
     async def start(self) -> None:
         """Listen, and look for the others.
@@ -70,6 +72,7 @@ class ServerHost:
             ListenError: the port is in use or not of this machine.
             DiskFailedError: the server's identity could not be written.
         """
+        self._watchdog.start()
         try:
             # Whoever connects is told this server's id, so the id must be durable first.
             while not (  # noqa: ASYNC110 - an actor has no asyncio to wake with
@@ -81,6 +84,7 @@ class ServerHost:
             await self._node.start()
         except BaseException:
             self._node.stop()
+            self._watchdog.stop()
             raise
 
     async def wait(self) -> None:
@@ -90,6 +94,7 @@ class ServerHost:
     def stop(self) -> None:
         """Stop at once. What was acknowledged is on the disks of a majority."""
         self._node.stop()
+        self._watchdog.stop()
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -97,11 +102,6 @@ class ServerHost:
     def stopped(self) -> bool:
         """Whether it has been stopped or has failed."""
         return self._node.stopped
-
-    @property
-    def users_code(self) -> UsersCode:
-        """The server's calls into the code of users, for a watchdog."""
-        return self._server().users_code
 
     def leads(self) -> bool:
         """Whether this server leads, by its own account."""
@@ -112,12 +112,14 @@ class ServerHost:
         assert isinstance(server, Server), "the well-known serial is the server's"
         return server
 
-    def own_garbage_collector(self) -> None:
-        """Take the cyclic garbage collector over: this process is the server and nothing else.
+    def own_process(self) -> None:
+        """Take over the cyclic garbage collector and a signal for the watchdog: this process is the
+        server and nothing else, and this its main thread.
 
         Everything loaded so far is never looked at again; young cycles, which only exceptions and
         libraries make, are collected now and then.
         """
+        self._watchdog.own_signal()
         gc.collect()
         gc.freeze()
         gc.disable()

@@ -17,7 +17,6 @@ from typing import Any
 from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.endpoint import parse_endpoint
 from copycat.console.log_writer import STDERR, LogWriter
-from copycat.console.watchdog import watching
 from copycat.errors import ConfigurationError, CopycatError, MachineError
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
@@ -99,8 +98,7 @@ async def _live(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, take, number)
     try:
-        with watching(host.users_code):
-            await living
+        await living
     except asyncio.CancelledError:
         if not received:
             raise
@@ -127,7 +125,7 @@ def _host(
 
 async def _start_and_wait(host: ServerHost, listen: str, directory: Path) -> None:
     await host.start()
-    host.own_garbage_collector()
+    host.own_process()
     log.info("serving server=%s endpoint=%s data=%s", host.options.name, listen, directory)
     await host.wait()
 

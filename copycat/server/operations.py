@@ -168,7 +168,7 @@ class Answering:
         return True
 
     def _run_some(self, start: int, resource: ResourceId, run: list[list[Any]], count: int) -> bool:
-        """Run so many of these queries, and encode what they say; whether it was the rest."""
+        """Run so many of these queries, or fewer, and encode what they say; whether it was the rest."""
         some = run[self._place : self._place + count]
         runs = [(0, resource, some)]
         failed = Branch.QUERY_FAILED
@@ -181,7 +181,7 @@ class Answering:
         self._size_bytes += len(encoded)
         before = start + self._place
         self._failures += [(before + at, branch, kind, text) for at, branch, kind, text in failures]
-        self._place += len(some)
+        self._place += len(values)
         return self._place == len(run)
 
 

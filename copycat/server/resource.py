@@ -22,19 +22,24 @@ from copycat.machine.state_machine import (
 from copycat.protocol.client import Branch
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
-from copycat.server.users_code import Recursion, UsersCode, is_kind
+from copycat.server.users_code import QueryInterrupted, Recursion, UsersCode, is_kind
 from copycat.types import ResourceId, SessionId
 
 Failure = tuple[int, int, str, str]  # place, branch, kind, text
 Results = tuple[list[Any], list[Failure]]
 
 FAILED_BY_OPERATOR = "\0"  # stands for the method; no declared one has such a name
+TOOK_TOO_LONG = ("TookTooLong", "it held up its server for half a second, and was interrupted")
 _BUILT_IN = "copycat.resources."
 _CHECKS = (InvalidArgument, InvalidType, TooLarge)
 
 
 class Resource(ServerActor):
-    """The replicated side of one resource."""
+    """The replicated side of one resource.
+
+    Attributes:
+        is_built_in: whether its machine is one of ours.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class Resource(ServerActor):
             self._users_code.running = None
         self.timers: dict[Timer, Scheduling] = {}
         self._operations = operations_of(machine)
-        self._is_built_in = machine.__module__.startswith(_BUILT_IN)
+        self.is_built_in = machine.__module__.startswith(_BUILT_IN)
         self._timers_drawn = 0
 
     def draw_timer(self) -> Timer:
@@ -97,27 +102,42 @@ class Resource(ServerActor):
         return values, failures
 
     def answer_queries(self, message: AnswerQueries, sender: NodeAddress) -> Results:
-        """Answer queries in a row; nothing changes."""
+        """Answer queries in a row; nothing changes. One that is interrupted is the last of its row:
+        with fewer values than queries, the rest is to be asked in another turn."""
         values: list[Any] = []
         failures: list[Failure] = []
         users_code = self._users_code
         users_code.enter()
-        users_code.running = (self, message, values)
-        for operation in message.operations:  # type: ignore[attr-defined]
-            declared = self._operations.get(operation[1])
-            value: Any = None
-            if declared is None or declared.kind != "query":
-                refused = _unknown(operation, "query")
-                failures.append((len(values), int(Branch.QUERY_FAILED), *refused))
-            else:
-                try:
-                    value = declared.call(self.machine, *operation[2:])
-                except BaseException as error:  # noqa: BLE001 - users' code
-                    said = users_code.answer(error, self._place(operation[1]))
-                    _, kind, text = self._failure(declared, operation, error, said)
-                    failures.append((len(values), int(Branch.QUERY_FAILED), kind, text))
-            values.append(value)
-        users_code.running = None
+        try:
+            users_code.running = (self, message, values)
+            for operation in message.operations:  # type: ignore[attr-defined]
+                declared = self._operations.get(operation[1])
+                value: Any = None
+                if declared is None or declared.kind != "query":
+                    refused = _unknown(operation, "query")
+                    failures.append((len(values), int(Branch.QUERY_FAILED), *refused))
+                else:
+                    try:
+                        value = declared.call(self.machine, *operation[2:])
+                    except QueryInterrupted:
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - users' code
+                        said = users_code.answer(error, self._place(operation[1]))
+                        _, kind, text = self._failure(declared, operation, error, said)
+                        failures.append((len(values), int(Branch.QUERY_FAILED), kind, text))
+                values.append(value)
+            users_code.running = None
+            if users_code.interruption is not None:
+                users_code.interruption[1]()
+        except QueryInterrupted:
+            # It may come anywhere above, but only once, and not behind this.
+            users_code.running = None
+            place = len(values) if users_code.interruption is None else users_code.interruption[0]
+            if place == len(values) < len(message.operations):  # type: ignore[arg-type]
+                failures = [each for each in failures if each[0] < place]  # it may have ended, too
+                failures.append((place, int(Branch.QUERY_FAILED), *TOOK_TOO_LONG))
+                values.append(None)
+        users_code.interruption = None
         return values, failures
 
     def fire_timer(self, message: FireTimer, sender: NodeAddress) -> None:
@@ -181,7 +201,7 @@ class Resource(ServerActor):
         branch = Branch.FAILED
         if is_kind(error, Rejected) or (
             # The built-in machines check their arguments before they change anything.
-            self._is_built_in and type(error) in _CHECKS
+            self.is_built_in and type(error) in _CHECKS
         ):
             branch = Branch.REJECTED
         return int(branch), *said

@@ -8,12 +8,12 @@ has no result, only an answer: it stops nothing.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
 from copycat.errors import MachineError
-from copycat.server.steps import ApplyOperations, EndSession, FireTimer
+from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
 
 FRAMES_MAX = 1_000
 """How deep users' code may call, where the server decides it: like all that decides what a log
@@ -46,6 +46,10 @@ class Recursion(Enum):
     calls users' code, by the interpreter's limit. It is a result."""
 
 
+class QueryInterrupted(BaseException):
+    """Raised by a watchdog within a query that has worked for too long, in the midst of users' code."""
+
+
 class UsersCode:
     """The calls of one server into the code of users.
 
@@ -55,12 +59,16 @@ class UsersCode:
             where the same code may need other frames: then ``RecursionError`` is no result.
         running: the resource, the message that it handles now, and what it has answered of it so far
             or the name of the method; None between two calls.
+        interruption: of the row of queries that runs or has just ended: the place of the one that
+            was to be interrupted, and how it is taken back; None if there was none, as always
+            where nobody watches.
     """
 
     def __init__(self, recursion: Recursion, failed_entries: frozenset[int] = frozenset()) -> None:
         self.failed_entries = failed_entries
         self.minors_differ = False
         self.running: tuple[Any, Any, Any] | None = None
+        self.interruption: tuple[int, Callable[[], None]] | None = None
         self._recursion = recursion
         self._counts = recursion is Recursion.COUNTED
         self._depth = 0  # of the frame for which the interpreter's limit was set
@@ -108,6 +116,12 @@ class UsersCode:
         elif type(message) in (FireTimer, EndSession):
             told += f" index={message.index}"
         return running, at, told
+
+    def is_query(self, row: object) -> bool:
+        """Whether a row of calls may be interrupted: queries of users' own machines. The built-in ones
+        come to their end, and may keep in order what they have looked up."""
+        running: Any = row
+        return type(running[1]) is AnswerQueries and not running[0].is_built_in
 
     @property
     def offers(self) -> list[str]:

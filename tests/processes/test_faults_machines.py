@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,6 +60,16 @@ class OddMachine(StateMachine):
         if way == "memory":
             raise MemoryError("no room")
         raise KeyboardInterrupt
+
+    @query
+    def search_query(self):
+        while True:
+            pass
+
+    @query
+    def sleep_query(self, seconds):
+        time.sleep(seconds)
+        return "slept"
 
     @command
     def work(self, commit, seconds):
@@ -197,6 +208,22 @@ def test_a_command_that_does_not_come_to_its_end_is_named(tmp_path: Path) -> Non
         assert "stack=work (" in named[0]
         assert "oddities.py:" in named[0]
         assert cluster.ask(("hello",)) == ["hi"]
+
+
+def test_a_query_that_does_not_come_to_its_end_is_interrupted(cluster: OddCluster) -> None:
+    """Each server that it reaches goes on within a second, and is the one process it was."""
+    calls = [("search_query",), ("sleep_query", 0.3), ("sleep_query", 3600.0), ("hello",)]
+    began_s = time.monotonic()
+    ends = cluster.ask(*calls)
+    took_s = time.monotonic() - began_s
+    assert [type(end) for end in ends] == [QueryFailed, str, QueryFailed, str]
+    assert [end.kind for end in (ends[0], ends[2])] == ["TookTooLong"] * 2
+    assert took_s < 10.0
+    assert len(cluster.statuses()) == 3
+    told = [line for name in cluster.peers for line in cluster.errors(name).splitlines()]
+    named = [line for line in told if "query is interrupted" in line]
+    assert any("type=odd method=search_query" in line and "oddities.py:" in line for line in named)
+    assert not [line for line in told if "Traceback" in line or "ERROR" in line]
 
 
 def test_a_rejection_is_the_machines_word(cluster: OddCluster) -> None:
