@@ -1,7 +1,8 @@
 """Hello: what two nodes say first on every connection, and whether they admit each other.
 
-Both send ``Hello`` as soon as they are connected and judge the other's with ``refusal``; who does
-not agree answers ``HelloRefused`` and closes. Both worlds use this file.
+The node that was dialled sends ``Hello`` as soon as it is connected, the other one when it has that
+one. Both judge the other's with ``refusal``; who does not agree answers ``HelloRefused`` and closes.
+Both worlds use this file.
 """
 
 from copycat.actors.address import ANY_INCARNATION

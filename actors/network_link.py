@@ -120,7 +120,8 @@ class Link(asyncio.BufferedProtocol):
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say Hello, and expect one in time."""
+        """Expect a Hello in time. Who was dialled says it first: the other side may have made several
+        attempts, and says it in the one that it chooses."""
         # Not checked: the transports of other loops, such as uvloop's, are of no class of asyncio's.
         connection = self._transport = cast("asyncio.Transport", transport)
         _set_options(connection)
@@ -128,10 +129,17 @@ class Link(asyncio.BufferedProtocol):
         if self.ended or not self._links.admits(self):
             connection.abort()
             return
-        connection.write(encode_control(self._links.hello(is_bulk=bool(self.bulk))))
+        if not self.endpoint:
+            self._say_hello(connection)
+        elif connection.get_extra_info("sockname") == connection.get_extra_info("peername"):
+            self.end("nobody listens there", at_once=True)  # a free port of this host chose itself
+            return
         self._hello_timer = self._links.node.loop.call_later(
             HELLO_TIMEOUT_S, self.end, "it did not introduce itself"
         )
+
+    def _say_hello(self, connection: asyncio.Transport) -> None:
+        connection.write(encode_control(self._links.hello(is_bulk=bool(self.bulk))))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: asyncio fills it and calls ``buffer_updated`` at once, so all
@@ -221,6 +229,8 @@ class Link(asyncio.BufferedProtocol):
         if type(content) is list and self.hello is not None:
             self._links.receive(self, self.hello, content)
         elif type(content) is Hello and self.hello is None:
+            if self.endpoint and self._transport is not None:
+                self._say_hello(self._transport)
             reason = refusal(self._links.hello(is_bulk=bool(self.bulk)), content)
             if reason is not None:
                 self._links.node.log.warning("node refused %s reason=%s", self, reason)

@@ -272,6 +272,52 @@ def test_an_attempt_that_nobody_answers_is_not_waited_for(
     world_test(body)()
 
 
+def test_of_several_attempts_that_are_accepted_one_is_introduced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a node that listens and has not come to accepting yet: it hears of one link, which stays."""
+    monkeypatch.setattr("copycat.actors.network_dial.OVERLAP_S", 0.01)
+
+    async def body(world: World) -> None:
+        a = await world.node("a")
+        b = await world.node("b")
+        on_a, on_b = Seen(a, watching=True), Seen(b, watching=True)
+        attempts: list[Link] = []
+        all_made = asyncio.Event()
+
+        async def connect_together(link: Link, links: NetworkLinks) -> None:
+            attempts.append(link)
+            if len(attempts) == 4:
+                all_made.set()
+            await all_made.wait()
+            await network_dial_connect(link, links)
+
+        monkeypatch.setattr("copycat.actors.network_dial.connect", connect_together)
+        assert a.listening is not None
+        b.links.dial(a.listening)
+        assert type(await on_a.next()) is NodeConnected
+        assert type(await on_b.next()) is NodeConnected
+        await asyncio.sleep(0.2)
+        assert len(attempts) == 4
+        assert on_a.nothing_more()
+        assert on_b.nothing_more()
+
+    world_test(body)()
+
+
+@world_test
+async def test_a_free_port_that_connects_to_itself_is_nobody(world: World) -> None:
+    """Dialled often enough, a port of this host may be drawn for the attempt itself; it is not kept
+    from who wants to listen there."""
+    with socket.socket() as itself:
+        itself.bind(("127.0.0.1", 0))
+        itself.connect(itself.getsockname())
+        b = await world.node("b")
+        link = Link(b.links, f"127.0.0.1:{itself.getsockname()[1]}")
+        await b.loop.create_connection(lambda: link, sock=itself.dup())
+        assert link.ended
+
+
 class Broken(Actor):
     """One of our own actors, with a bug."""
 
