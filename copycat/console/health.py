@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from copycat.client.status import Answer, NoAnswer
+from copycat.console.notation import age_text
 from copycat.protocol.status import Status
 
 STANDS_STILL_MS = 1_000
 """A server whose applied index stands behind its commit index for longer is not well: a state machine
 does not come to its end, or something is broken that should have stopped the server."""
+
+CUT_OFF_MS = 1_000
+"""A server of which the leader has not heard for longer, nor for an election time-out, takes no part:
+it is refused, or there is no way between the two, or it hangs."""
+
+Trouble = Literal["", "down", "cut off", "stands still"]
 
 Verdict = Literal["healthy", "degraded", "no leader", "unreachable"]
 
@@ -24,18 +31,15 @@ class Member:
         id: its name; its endpoint if nobody knows its name.
         endpoint: as the other servers call it, or as it was dialled; "" if neither is known.
         status: what it says of itself; None when it did not answer.
-        reason: why it did not answer; "" when it did.
+        trouble: in a word; "" when it is well.
+        reason: why it did not answer, or is not well though it did; "" when it is well.
     """
 
     id: str
     endpoint: str
     status: Status | None
-    reason: str
-
-    @property
-    def stands_still(self) -> bool:
-        """Whether it answers, but has applied nothing for long of what is committed."""
-        return self.status is not None and self.status.apply_stood_ms > STANDS_STILL_MS
+    trouble: Trouble = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ class Health:
         return [member.status for member in self.members if member.status is not None]
 
     @property
+    def well(self) -> int:
+        """How many servers are there and take part as they should."""
+        return sum(not member.trouble for member in self.members)
+
+    @property
     def majority(self) -> int:
         """How many servers have to be there for anything to be written."""
         return self.total // 2 + 1
@@ -67,14 +76,13 @@ class Health:
     @property
     def verdict(self) -> Verdict:
         """The whole in a word."""
-        reached = len(self.statuses)
-        if not reached:
+        if not self.statuses:
             return "unreachable"
         if self.leader is None:
             return "no leader"
-        if any(member.stands_still for member in self.members):
+        if any(member.trouble for member in self.members if member.status is not None):
             return "degraded"
-        return "healthy" if reached == self.total else "degraded"
+        return "healthy" if len(self.statuses) == self.total else "degraded"
 
 
 def health_of(answers: Sequence[Answer]) -> Health:
@@ -87,11 +95,16 @@ def health_of(answers: Sequence[Answer]) -> Health:
     cluster_id = _cluster_id(heard)
     statuses = [status for status in heard if status.cluster_id in (0, cluster_id)]
     endpoints = {peer.name: peer.endpoint for status in statuses for peer in status.peers}
+    told = [1 + len(status.peers) for status in statuses]
+    total = max(told) if told else len(answers)
+    leader = _leader(statuses, total)
+    leads = next((status for status in statuses if status.name == leader), None)
     members = [
-        Member(status.name, endpoints.get(status.name, ""), status, "") for status in statuses
+        Member(status.name, endpoints.get(status.name, ""), status, *_trouble(status, leads))
+        for status in statuses
     ]
     members += [
-        Member(answer.name or answer.endpoint, answer.endpoint, None, answer.reason)
+        Member(answer.name or answer.endpoint, answer.endpoint, None, "down", answer.reason)
         for answer in answers
         if isinstance(answer, NoAnswer)
     ]
@@ -100,20 +113,44 @@ def health_of(answers: Sequence[Answer]) -> Health:
             status.name,
             endpoints.get(status.name, ""),
             None,
+            "down",
             f"a server of another cluster: {status.cluster_id:016x}, not {cluster_id:016x}",
         )
         for status in heard
         if status not in statuses
     ]
     members.sort(key=lambda member: _natural(member.id))
-    told = [1 + len(status.peers) for status in statuses]
-    total = max(told) if told else len(members)
     return Health(
         members=tuple(members),
-        leader=_leader(statuses, total),
+        leader=leader,
         term=max((status.term for status in statuses), default=None),
         total=total,
     )
+
+
+def _trouble(status: Status, leader: Status | None) -> tuple[Trouble, str]:
+    """What is wrong with a server that answers, in a word and in a line; nothing for most.
+
+    Whether it takes part is for the leader to say, who hears of it at each heartbeat.
+    """
+    told = () if leader is None else [peer for peer in leader.peers if peer.name == status.name]
+    for peer in told:
+        assert leader is not None, "somebody told it"
+        age_ms = peer.contact_age_ms or 0
+        if age_ms > max(CUT_OFF_MS, leader.election_timeout_ms):
+            terms = ""
+            if status.term != leader.term:
+                terms = f"; it is in term {status.term}, not {leader.term}"
+            return "cut off", (
+                f"takes no part: {leader.name}, which leads, has not heard of it for"
+                f" {age_text(age_ms / 1000)}{terms}; the logs of both say why"
+            )
+    if status.apply_stood_ms > STANDS_STILL_MS:
+        return "stands still", (
+            f"stands still at {status.applied_index:,} of {status.commit_index:,} committed entries"
+            f" for {age_text(status.apply_stood_ms / 1000)}: its log says what it works at"
+        )
+    return "", ""
 
 
 def _cluster_id(statuses: list[Status]) -> int:

@@ -56,6 +56,7 @@ class Status:
     queries_answered: int
     elections_started: int
     uptime_ms: int
+    election_timeout_ms: int  # the longest
     peers: tuple[PeerStatus, ...]
     handlers: tuple[LongHandlers, ...]
     notes: tuple[str, ...]  # recent happenings, newest last: "<wall ms> <level> <text>"

@@ -63,6 +63,7 @@ def status_of(server: "Server", request: int) -> Status:
         queries_answered=progress.queries_answered,
         elections_started=server.counters.elections_started,
         uptime_ms=round((now_s - server.counters.started_s) * 1000),
+        election_timeout_ms=round(server.options.election_timeout_max_s * 1000),
         peers=tuple(peers),
         handlers=tuple(_long_handlers(server)),
         notes=server.notes.all(),

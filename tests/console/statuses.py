@@ -56,6 +56,7 @@ def status(name: str, role: str = "follower", term: int = 42, leader: str = "n2"
         queries_answered=5_000,
         elections_started=1,
         uptime_ms=3 * 86_400_000,
+        election_timeout_ms=600,
         peers=peers,
         handlers=(),
         notes=NOTES if leads else NOTES[:2],

@@ -30,14 +30,14 @@ def breakable(tmp_path: Path) -> Iterator[Shell]:
 def test_status_for_programs(shell: Shell) -> None:
     """The document has the promised form, and the leader is one of the servers."""
     document = shell.status()
-    assert list(document) == ["schema", "leader", "term", "servers"]
-    assert document["schema"] == "copycat.status/1"
+    assert list(document) == ["schema", "health", "leader", "term", "servers"]
+    assert (document["schema"], document["health"]) == ("copycat.status/1", "healthy")
     assert [server["id"] for server in document["servers"]] == ["n1", "n2", "n3"]
     for server in document["servers"]:
         assert list(server) == [
             "id", "role", "term", "last_index", "commit_index", "applied_index", "apply_stood_ms",
-            "log_bytes", "sessions", "reachable", "handlers_over_10_ms", "handlers_over_50_ms",
-            "handlers_over_200_ms",
+            "log_bytes", "sessions", "reachable", "reason", "handlers_over_10_ms",
+            "handlers_over_50_ms", "handlers_over_200_ms",
         ]  # fmt: skip
         assert server["reachable"] is True
         assert server["role"] == ("leader" if server["id"] == document["leader"] else "follower")
@@ -150,7 +150,8 @@ def test_without_a_majority(breakable: Shell) -> None:
     servers = {server["id"]: server for server in json.loads(ended.stdout)["servers"]}
     assert [servers[name]["reachable"] for name in (leader, *others)] == [True, False, False]
     assert servers[others[0]] == {
-        **dict.fromkeys(servers[leader]), "id": others[0], "reachable": False,
+        **dict.fromkeys(servers[leader]),
+        "id": others[0], "reachable": False, "reason": "connection refused",
     }  # fmt: skip
     refused = shell.run("--timeout", "1s", "counter", "incr", "hits")
     assert refused.returncode == 4

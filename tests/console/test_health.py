@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from copycat.client.status import Answer
-from copycat.console.cli.status import lines
+from copycat.console.cli.status import document, lines
 from copycat.console.dashboard.model import Observer
 from copycat.console.health import health_of
 from statuses import WALL_S, healthy, silence, status
@@ -59,13 +59,53 @@ def test_a_server_that_stands_still_is_not_well() -> None:
     n1, n2, n3 = status("n1"), status("n2", "leader"), status("n3")
     still = health_of([n1, n2, replace(n3, apply_stood_ms=1_001)])
     assert still.verdict == "degraded"
-    assert [member.id for member in still.members if member.stands_still] == ["n3"]
+    assert [member.trouble for member in still.members] == ["", "", "stands still"]
     assert health_of([n1, n2, replace(n3, apply_stood_ms=1_000)]).verdict == "healthy"
     told = lines(still)
     assert told[0].startswith("degraded: leader n2, term 42, 3 of 3 servers reachable")
-    assert told[-1].startswith("n3: stands still at 918,200 of 918,203 committed entries for 1")
+    assert told[-1].startswith(
+        "n3 at 127.0.0.1:7403: stands still at 918,200 of 918,203 committed entries for 1"
+    )
     rows = Observer().observe([n1, n2, replace(n3, apply_stood_ms=1_001)], 1.0, WALL_S).rows
     assert [row.condition for row in rows] == ["OK", "OK", "XSTILL"]
+
+
+def heard_ago(age_ms: int, longest_ms: int = 600) -> list[Answer]:
+    """Three servers; n2 leads, and has not heard of n1 for so long."""
+    leader = replace(status("n2", "leader"), election_timeout_ms=longest_ms)
+    silent = replace(leader.peers[0], connected=False, contact_age_ms=age_ms)
+    return [
+        status("n1", term=41, leader=""),
+        replace(leader, peers=(silent, leader.peers[1])),
+        status("n3"),
+    ]
+
+
+def test_a_server_that_the_leader_does_not_hear_of_is_not_well() -> None:
+    """It answers, in an old term: the cluster is not healthy, in words, as JSON and in the dashboard."""
+    cut = health_of(heard_ago(1_001))
+    assert (cut.verdict, cut.well) == ("degraded", 2)
+    reason = (
+        "takes no part: n2, which leads, has not heard of it for 1s; it is in term 41, not 42;"
+        " the logs of both say why"
+    )
+    told = lines(cut)
+    assert told[0].startswith("degraded: leader n2, term 42, 3 of 3 servers reachable")
+    assert told[-1] == f"n1 at 127.0.0.1:7401: {reason}"
+    written = document(cut)
+    assert written["health"] == "degraded"
+    assert [each["reason"] for each in written["servers"]] == [reason, None, None]
+    rows = Observer().observe(heard_ago(1_001), 1.0, WALL_S).rows
+    assert [(row.condition, row.reason) for row in rows] == [
+        ("XCUT", reason), ("OK", ""), ("OK", ""),
+    ]  # fmt: skip
+
+
+def test_a_server_is_given_a_second_or_an_election_timeout() -> None:
+    """What lasts shorter is a link that is made again, or a rare heartbeat."""
+    assert health_of(heard_ago(1_000)).verdict == "healthy"
+    assert health_of(heard_ago(5_000, longest_ms=6_000)).verdict == "healthy"
+    assert health_of(heard_ago(6_001, longest_ms=6_000)).verdict == "degraded"
 
 
 def test_servers_are_in_the_order_of_their_numbers() -> None:

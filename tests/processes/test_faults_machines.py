@@ -196,6 +196,10 @@ def test_a_server_with_other_failed_entries_is_refused(cluster: OddCluster) -> N
     )
     assert cluster.ask(("hello",)) == ["hi"]
     assert cluster.statuses()["n3"].commit_index == 0
+    until(lambda: cluster.copycat("status").returncode == 9, "it is no healthy cluster")
+    assert "n3 at" in (told := cluster.copycat("status").stdout)
+    assert "takes no part: n" in told
+    assert "DEGRADED" in cluster.copycat("top", "--once").stdout
 
 
 def test_a_command_that_does_not_come_to_its_end_is_named(tmp_path: Path) -> None:

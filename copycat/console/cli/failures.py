@@ -10,7 +10,7 @@
 | 5 | no server could be reached; nothing was applied |
 | 6 | no answer in time: the outcome is unknown |
 | 8 | the other servers know another server by this name, or know what this one has lost |
-| 9 | degraded: a server cannot be reached (``status`` only) |
+| 9 | degraded: a server cannot be reached or is not well (``status`` only) |
 | 10 | a check failed (``demo``) |
 | 75 | the lock was lost while the command ran |
 | 126, 127 | the command of ``lock run`` cannot be executed, or was not found |

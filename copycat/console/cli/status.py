@@ -10,7 +10,6 @@ from copycat.console.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
     from copycat.console.health import Health, Member
-    from copycat.protocol.status import Status
 
 SCHEMA = "copycat.status/1"
 CODES = {
@@ -38,8 +37,8 @@ FIGURES = (
 def command(context: click.Context, settings: Settings, *, as_json: bool) -> None:
     """Show what each server knows: this needs neither a leader nor a majority.
 
-    Exits with 0 when all is well, 9 when a server cannot be reached or stands still, 4 when there is no leader,
-    5 when no server can be reached.
+    Exits with 0 when all is well, 9 when a server cannot be reached, takes no part or stands still,
+    4 when there is no leader, 5 when no server can be reached.
     """
     endpoints = settings.endpoints()
     import asyncio
@@ -60,6 +59,7 @@ def document(health: "Health") -> dict[str, Any]:
     """The JSON document; what is not known is null."""
     return {
         "schema": SCHEMA,
+        "health": health.verdict,
         "leader": health.leader,
         "term": health.term,
         "servers": [
@@ -67,6 +67,7 @@ def document(health: "Health") -> dict[str, Any]:
                 "id": member.id,
                 **{figure: getattr(member.status, figure, None) for figure in FIGURES},
                 "reachable": member.status is not None,
+                "reason": member.reason or None,
                 **_long_handlers(member),
             }
             for member in health.members
@@ -102,21 +103,9 @@ def lines(health: "Health") -> list[str]:
         *[
             printable(f"{_place(member)}: {member.reason}")
             for member in health.members
-            if member.status is None
+            if member.trouble
         ],
-        *[_still(member.status) for member in health.members if member.stands_still],
     ]
-
-
-def _still(status: "Status | None") -> str:
-    from copycat.console.notation import age_text, printable
-
-    assert status is not None, "only a server that answers stands still"
-    return (
-        f"{printable(status.name)}: stands still at {status.applied_index:,} of"
-        f" {status.commit_index:,} committed entries for {age_text(status.apply_stood_ms / 1000)}:"
-        " its log says what it works at"
-    )
 
 
 def _place(member: "Member") -> str:

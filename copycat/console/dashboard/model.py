@@ -37,7 +37,7 @@ class Row:
     log_bytes: int | None
     connections: int | None
     uptime_s: float | None
-    reason: str  # why it did not answer us; "" when it did
+    reason: str  # why it did not answer us, or is not well; "" when it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Observer:
             endpoint=self._endpoints[member.id],
             leads=member.id == health.leader,
             role=status.role if status is not None else "?",
-            condition=_condition(member, told, lag),
+            condition=_condition(member, lag),
             term=status.term if status is not None else None,
             match=match,
             lag=lag,
@@ -221,15 +221,15 @@ class Observer:
         )
 
 
-def _condition(member: Member, told: PeerStatus | None, lag: int | None) -> str:
-    if member.status is None:
-        return "XDOWN"
-    if member.stands_still:
-        return "XSTILL"  # it applies nothing of what is committed
-    if member.status.role == "inactive":
+def _condition(member: Member, lag: int | None) -> str:
+    if member.trouble:
+        return {
+            "down": "XDOWN",
+            "cut off": "XCUT",  # we reach it, the leader does not
+            "stands still": "XSTILL",  # it applies nothing of what is committed
+        }[member.trouble]
+    if member.status is not None and member.status.role == "inactive":
         return "!WAITS"  # for servers it has never met
-    if told is not None and not told.connected:
-        return "!CUT"  # we reach it, the leader does not
     if lag is not None and lag > LAG_WARNING:
         return "!BEHIND"
     return "OK"

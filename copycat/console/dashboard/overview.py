@@ -47,8 +47,8 @@ HELP = (
     (
         "STATE",
         (
-            "OK; !BEHIND by more than 1,000 entries; !CUT: the leader does not reach it;"
-            " !WAITS for servers never met; XSTILL: it applies nothing; XDOWN: no answer"
+            "OK; !BEHIND by more than 1,000 entries; !WAITS for servers never met; XCUT: the leader"
+            " does not hear of it; XSTILL: it applies nothing; XDOWN: no answer"
         ),
     ),
     ("MATCH", "up to where its log agrees with the leader's, as that one knows"),
@@ -121,7 +121,7 @@ def _head(
     picture: Picture, width: int, interval_s: float | None = None, *, paused: bool = False
 ) -> tuple[Piece, ...]:
     health = picture.health
-    servers = f"servers {len(health.statuses)}/{health.total}"
+    servers = f"servers {health.well}/{health.total}"
     term = "term -" if health.term is None else f"term {health.term}"
     leader = f"leader {printable(health.leader or '-')}"
     told: list[Piece]
@@ -132,7 +132,7 @@ def _head(
         told = [(said, BAD), f"{servers} (need {health.majority})", term]
     elif health.verdict == "degraded":
         told = [("!! DEGRADED", WARNING), leader, servers]
-        if len(health.statuses) == health.majority:
+        if health.well == health.majority:
             told.append(("ONE MORE FAILURE STOPS WRITES", BAD))
     else:
         told = [("OK HEALTHY", OK), leader, term, servers]
@@ -178,9 +178,10 @@ def _cells(row: Row) -> dict[str, Piece]:
 
 
 def _why(row: Row, width: int) -> list[tuple[Piece, ...]]:
-    seen = "never seen" if row.seen_s is None else f"seen {age_text(row.seen_s)} ago"
     name = "" if row.name == row.endpoint else f"{printable(row.name)} at "
-    text = f"{name}{printable(row.endpoint)}: {printable(row.reason)}; {seen}"
+    text = f"{name}{printable(row.endpoint)}: {printable(row.reason)}"
+    if row.condition == "XDOWN":
+        text += "; never seen" if row.seen_s is None else f"; seen {age_text(row.seen_s)} ago"
     return [((each, BAD),) for each in textwrap.wrap(text, width - FRAME_WIDTH)]
 
 
