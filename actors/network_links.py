@@ -126,7 +126,9 @@ class NetworkLinks:
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
         for link in self._all_to(node):
-            self.node.log.warning("node refused %s reason=%s", link, reason)
+            self.node.log.debug(
+                "node refused %s reason=%s", link, reason
+            )  # who asked for it says so
             link.refuse(reason)
 
     def _all_to(self, node: str) -> list[Link]:

@@ -15,34 +15,33 @@ FILE = "failed-entries"
 _END = "end"
 
 
-def failed_entries(directory: Path, another: int | None) -> frozenset[int]:
-    """What has been decided in a server's directory.
-
-    Args:
-        directory: of the server, which nobody else uses now.
-        another: an index that is decided on now; it is durable when this returns.
+def failed_entries(directory: Path) -> frozenset[int]:
+    """What has been decided in a server's directory, which nobody else uses now.
 
     Raises:
         ConfigurationError: the file is damaged. Nothing was changed.
-        OSError: it could not be read or written.
+        OSError: it could not be read.
     """
     path = directory / FILE
-    decided: frozenset[int] = frozenset()
-    if path.exists():
-        *indexes, end = path.read_text(errors="replace").split() or [""]
-        if end != _END or not all(each.isascii() and each.isdecimal() for each in indexes):
-            raise ConfigurationError(
-                f"file {path} is damaged: write into it the index of each command that was failed by"
-                f" --fail-entry, one a line, and '{_END}' in the last one"
-            )
-        decided = frozenset(int(each) for each in indexes)
-    if another is not None and another not in decided:
-        decided |= {another}
-        _replace(path, "".join(f"{index}\n" for index in sorted(decided)) + f"{_END}\n")
-    return decided
+    if not path.exists():
+        return frozenset()
+    *indexes, end = path.read_text(errors="replace").split() or [""]
+    if end != _END or not all(each.isascii() and each.isdecimal() for each in indexes):
+        raise ConfigurationError(
+            f"file {path} is damaged: write into it the index of each command that was failed by"
+            f" --fail-entry, one a line, and '{_END}' in the last one"
+        )
+    return frozenset(int(each) for each in indexes)
 
 
-def _replace(path: Path, text: str) -> None:
+def keep_failed_entries(directory: Path, decided: frozenset[int]) -> None:
+    """Write down all that has been decided; it is durable when this returns.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    path = directory / FILE
+    text = "".join(f"{index}\n" for index in sorted(decided)) + f"{_END}\n"
     beside = path.with_name(f"{path.name}.new")
     with beside.open("w") as file:
         file.write(text)

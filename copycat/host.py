@@ -8,17 +8,22 @@ server's paths makes cycles.
 
 import asyncio
 import gc
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from copycat.actors.environment import Identity
 from copycat.actors.network import NetworkNode
-from copycat.failed_entries import failed_entries
+from copycat.errors import ConfigurationError
+from copycat.failed_entries import failed_entries, keep_failed_entries
 from copycat.protocol.client import SERVER
+from copycat.server.entries import command_at
 from copycat.server.options import ServerOptions
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
 from copycat.watchdog import Watchdog
+
+log = logging.getLogger("copycat.server")
 
 COLLECT_EVERY_S = 30.0
 POLL_S = 0.001
@@ -34,7 +39,7 @@ class ServerHost:
         listen: str,
         directory: Path,
         shares_loop: bool = False,
-        fail_entry: int | None = None,
+        fail_entries: tuple[int, ...] = (),
     ) -> None:
         """Load the server's files; nobody reaches it before ``start``.
 
@@ -43,12 +48,13 @@ class ServerHost:
             listen: "host:port" to be dialled at.
             directory: where its files are, made if there is none; one process may use it.
             shares_loop: other nodes or programs run on this loop too.
-            fail_entry: the index of a command that nobody is to carry out from now on.
+            fail_entries: the indexes of commands that nobody is to carry out from now on.
 
         Raises:
             DirectoryInUseError: another process uses the directory.
             StorageError: a file is damaged or cannot be read.
-            ConfigurationError: the options contradict what is stored.
+            ConfigurationError: the options contradict what is stored, or an index in
+                ``fail_entries`` is that of no command.
         """
         self.options = options
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -57,13 +63,31 @@ class ServerHost:
         )
         self._node.on_failure = self._failed
         try:
-            decided = failed_entries(directory, fail_entry)
+            decided = failed_entries(directory)
             self.options = options = replace(options, failed_entries=decided)
             self._node.spawn(Server, options, serial=SERVER)
+            self._fail(fail_entries, directory)
         except BaseException:
             self._node.stop()
             raise
         self._watchdog = Watchdog(self._server().users_code)
+
+    def _fail(self, more: tuple[int, ...], directory: Path) -> None:
+        """Add to the commands that are carried out by nobody, before any is; say which they are."""
+        server, decided = self._server(), self.options.failed_entries
+        told = {index: command_at(server.log, index) for index in more if index not in decided}
+        if told:
+            decided |= told.keys()
+            keep_failed_entries(directory, decided)
+            self.options = replace(self.options, failed_entries=decided)
+            server.fail_entries(decided)
+        for index in sorted(decided):
+            if index not in told:
+                try:
+                    told[index] = command_at(server.log, index)
+                except ConfigurationError:
+                    told[index] = "not in the log of this server"
+            log.warning("command is failed, for ever index=%d %s", index, told[index])
 
     async def start(self) -> None:
         """Listen, and look for the others.

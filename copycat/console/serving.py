@@ -58,7 +58,7 @@ def serve(
     listen: str,
     directory: Path,
     insecure: bool,
-    fail_entry: int | None = None,
+    fail_entries: tuple[int, ...] = (),
 ) -> None:
     """Run the server until SIGTERM; raises what makes it stop by itself.
 
@@ -78,15 +78,15 @@ def serve(
     _raise_limit_of_descriptors()
     log_writer = _log_to_stderr()
     try:
-        asyncio.run(_live(options, listen, directory, fail_entry))
+        asyncio.run(_live(options, listen, directory, fail_entries))
     finally:
         log_writer.close()
 
 
 async def _live(
-    options: ServerOptions, listen: str, directory: Path, fail_entry: int | None
+    options: ServerOptions, listen: str, directory: Path, fail_entries: tuple[int, ...]
 ) -> None:
-    host = _host(options, listen, directory, fail_entry)
+    host = _host(options, listen, directory, fail_entries)
     received: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
     living = loop.create_task(_start_and_wait(host, listen, directory))
@@ -111,10 +111,10 @@ async def _live(
 
 
 def _host(
-    options: ServerOptions, listen: str, directory: Path, fail_entry: int | None
+    options: ServerOptions, listen: str, directory: Path, fail_entries: tuple[int, ...]
 ) -> ServerHost:
     try:
-        return ServerHost(options, listen=listen, directory=directory, fail_entry=fail_entry)
+        return ServerHost(options, listen=listen, directory=directory, fail_entries=fail_entries)
     except DirectoryInUseError:
         raise
     except OSError as error:

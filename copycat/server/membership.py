@@ -271,10 +271,11 @@ class Membership:
     def refused(self, link: NodeUnreachable) -> None:
         """A peer will not talk to this server, which must stop if it is a wiped one or has a name
         that the cluster does not know."""
-        self._server.note("warning", f"{link.endpoint} refused this server: {link.reason}")
-        # What this server has refused is reported in its own words, which must not stop it.
+        # What this server has refused is reported in its own words: they were said, and must not stop it.
         if not link.reason.startswith(BY_THE_OTHER_NODE):
             return
+        reason = link.reason.removeprefix(BY_THE_OTHER_NODE)
+        self._server.note("warning", f"refused by {link.endpoint}: {reason}")
         if LOST_DATA in link.reason:
             raise IdentityRefused(
                 f"{link.endpoint} refused {self._server.options.name}:"

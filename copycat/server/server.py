@@ -166,6 +166,12 @@ class Server(ServerActor):
         """The leader's endpoint; empty when no leader is known."""
         return self.options.peers[self.leader] if self.leader is not None else ""
 
+    def fail_entries(self, indexes: frozenset[Index]) -> None:
+        """Have these commands be carried out by nobody; nothing may have been applied yet."""
+        assert not self.progress.applied_index and not self.membership.introduced, "it is too late"
+        self.users_code.failed_entries = indexes
+        self.offers = (*self.options.catalog.offers(), *self.users_code.offers)
+
     def following(self) -> dict[str, Following]:
         """What a leader knows of its followers by name; empty on a server that does not lead."""
         return cast("dict[str, Following]", self.step(self.role, AskFollowing()))

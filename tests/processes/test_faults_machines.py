@@ -79,6 +79,9 @@ class OddMachine(StateMachine):
 """
 
 
+HELLO_INDEX = 4  # of the first command: behind the term, the session and the resource
+
+
 class OddHandle:
     """The least a handle can be."""
 
@@ -174,6 +177,8 @@ def test_a_command_that_no_server_can_apply_stops_them_until_it_is_failed(
     for name in cluster.peers:
         cluster.start(name)
     assert cluster.ask(("hello",)) == ["hi"]
+    for name in cluster.peers:
+        assert f"is failed, for ever index={index} method 'end' of odd 'o'" in cluster.errors(name)
     cluster.more = []
     for name in cluster.peers:
         assert (cluster.directory / name / FILE).read_text() == f"{index}\nend\n"
@@ -182,11 +187,36 @@ def test_a_command_that_no_server_can_apply_stops_them_until_it_is_failed(
     assert cluster.ask(("hello",)) == ["hi"]
 
 
+def test_only_commands_of_the_log_can_be_failed(tmp_path: Path) -> None:
+    """Whatever else is named is refused, and nothing is decided; several can be."""
+    with OddCluster(tmp_path, servers=1) as cluster:
+        assert cluster.ask(("hello",), ("hello",)) == ["hi", "hi"]
+        decided = cluster.directory / "n1" / FILE
+        for wrong, why in (
+            ("1000000", "is beyond the end of"),
+            ("1", "is the beginning of a term"),
+        ):
+            cluster.kill("n1")
+            cluster.more = ["--fail-entry", str(HELLO_INDEX), "--fail-entry", wrong]
+            cluster.start("n1")
+            assert cluster.ended("n1") == 2
+            assert f"copycat: --fail-entry {wrong} {why}" in cluster.last_words("n1")
+            assert not decided.exists()
+        indexes = [str(HELLO_INDEX), str(HELLO_INDEX + 1)]
+        cluster.more = ["--fail-entry", indexes[0], "--fail-entry", indexes[1]]
+        cluster.start("n1")
+        assert cluster.ask(("hello",)) == ["hi"]
+        assert decided.read_text().split() == [*indexes, "end"]
+        for index in indexes:
+            assert f"index={index} method 'hello' of odd 'o'" in cluster.errors("n1")
+
+
 def test_a_server_with_other_failed_entries_is_refused(cluster: OddCluster) -> None:
     """It would come to another state, so that it takes no part, and says why."""
     cluster.ask(("hello",))
+    until(lambda: cluster.statuses()["n3"].applied_index >= HELLO_INDEX, "n3 has the command")
     cluster.kill("n3")
-    cluster.more = ["--fail-entry", "1000"]
+    cluster.more = ["--fail-entry", str(HELLO_INDEX)]
     cluster.start("n3")
     until(
         lambda: all(

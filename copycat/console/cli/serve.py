@@ -50,10 +50,13 @@ from copycat.console.cli.parameters import DURATION, DURATION_RANGE, ENDPOINT, P
 )
 @click.option(
     "--fail-entry",
+    "fail_entries",
     type=click.IntRange(min=1),
+    multiple=True,
     metavar="INDEX",
     help="Have the command at this index of the log fail, for ever: it stops a server, or does not"
-    " come to its end. Give it to every server.",
+    " come to its end. Give it to every server; may be repeated. Never name a command that was"
+    " answered.",
 )
 @click.option(
     "--insecure",
@@ -69,7 +72,7 @@ def command(
     types: tuple[str, ...],
     heartbeat_s: float,
     election_timeout_s: tuple[float, float],
-    fail_entry: int | None,
+    fail_entries: tuple[int, ...],
     *,
     insecure: bool,
 ) -> None:
@@ -84,5 +87,5 @@ def command(
         listen=listen,
         directory=directory,
         insecure=insecure,
-        fail_entry=fail_entry,
+        fail_entries=fail_entries,
     )
