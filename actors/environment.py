@@ -182,8 +182,13 @@ class Links(Protocol):
     A node of which nothing is heard for some seconds is disconnected, also when its host lives.
     """
 
-    def dial(self, endpoint: str) -> None:
-        """Connect to ``"host:port"`` and stay connected, trying again with back-off, until hung up."""
+    def dial(self, endpoint: str, *, spare: bool = False) -> None:
+        """Connect to ``"host:port"`` and stay connected, trying again with back-off, until hung up.
+
+        Args:
+            endpoint: whom to reach. A later call changes ``spare``.
+            spare: nobody waits for this connection, and so it is tried less and less often.
+        """
         ...
 
     def hang_up(self, endpoint: str) -> None:

@@ -1,7 +1,9 @@
 """Dialling in the real world: the standing wish of a node to be connected to one endpoint.
 
 An attempt that nobody answers is not waited for: the next one begins beside it. So a node is back
-soon after a cut has healed, however long the system would wait before it asks again.
+soon after a cut has healed, however long the system would wait before it asks again. All this is
+not for a spare connection, which nobody waits for: thousands of nodes may each have one to a server
+that is down.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ OVERLAP_S = 0.5  # after an attempt has begun and is not answered, the next one 
 ATTEMPTS_MAX = 4  # at once: more are only wanted by a process that stands still, and help nobody
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
+SPARE_RETRY_LAST_S = 3.2
 
 
 class Dial:
@@ -28,15 +31,22 @@ class Dial:
         link: the link that is up, if one is.
     """
 
-    def __init__(self, links: "NetworkLinks", endpoint: str) -> None:
+    def __init__(self, links: "NetworkLinks", endpoint: str, *, spare: bool) -> None:
         parse_endpoint(endpoint)
         self.link: Link | None = None
         self._links = links
         self._endpoint = endpoint
+        self._is_spare = spare
         self._attempts: dict[Link, asyncio.Task[None]] = {}
         self._delay_s = RETRY_FIRST_S
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
+
+    def change(self, *, spare: bool) -> None:
+        """From now on this is a spare connection, or none any more."""
+        if self._is_spare and not spare and self._attempts:
+            self._plan(OVERLAP_S)
+        self._is_spare = spare
 
     def _begin(self) -> None:
         if len(self._attempts) >= ATTEMPTS_MAX:
@@ -45,7 +55,8 @@ class Dial:
         link = Link(self._links, self._endpoint)
         link.dial = self
         self._attempts[link] = self._links.node.loop.create_task(connect(link, self._links))
-        self._plan(OVERLAP_S)
+        if not self._is_spare:
+            self._plan(OVERLAP_S)
 
     def _plan(self, delay_s: float) -> None:
         if self._timer is not None:
@@ -68,8 +79,9 @@ class Dial:
         if was_up:
             self._delay_s = RETRY_FIRST_S
         if is_latest:
-            self._plan(self._delay_s)
-            self._delay_s = min(self._delay_s * 2, RETRY_LAST_S)
+            last_s = SPARE_RETRY_LAST_S if self._is_spare else RETRY_LAST_S
+            self._plan(min(self._delay_s, last_s))
+            self._delay_s = min(self._delay_s * 2, last_s)
 
     def hang_up(self, reason: str) -> None:
         """Stop trying, and end the link if there is one."""

@@ -69,14 +69,16 @@ class NetworkLinks:
 
     # For actors.
 
-    def dial(self, endpoint: str) -> None:
+    def dial(self, endpoint: str, *, spare: bool = False) -> None:
         """Connect and stay connected, trying again with back-off, until hung up.
 
         Raises:
             EndpointError: it is no ``host:port``.
         """
-        if endpoint not in self._dials:
-            self._dials[endpoint] = Dial(self, endpoint)
+        if endpoint in self._dials:
+            self._dials[endpoint].change(spare=spare)
+        else:
+            self._dials[endpoint] = Dial(self, endpoint, spare=spare)
 
     def hang_up(self, endpoint: str) -> None:
         """Drop the link that was dialled with this endpoint, if any, and stop trying."""

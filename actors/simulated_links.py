@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
+SPARE_RETRY_LAST_S = 3.2
 REFUSED_MAX = 8  # messages that nobody takes, of a node that is guarded against
 DRAINED_POLL_S = 0.05  # how often it is looked whether a link has drained
 FRAME_LENGTH_BYTES = 4
@@ -158,13 +159,14 @@ class End:
 class Dial:
     """The will of a node to be connected with an endpoint."""
 
-    __slots__ = ("end", "endpoint", "hung_up", "links", "retry_s")
+    __slots__ = ("end", "endpoint", "hung_up", "is_spare", "links", "retry_s")
 
-    def __init__(self, links: "SimulatedLinks", endpoint: str) -> None:
+    def __init__(self, links: "SimulatedLinks", endpoint: str, *, spare: bool) -> None:
         self.links = links
         self.endpoint = endpoint
         self.end: End | None = None
         self.hung_up = False
+        self.is_spare = spare
         self.retry_s = RETRY_FIRST_S
 
     def is_over(self) -> bool:
@@ -194,8 +196,9 @@ class Dial:
         self.end = None
         if was_up:
             self.retry_s = RETRY_FIRST_S
-        wait_s = self.retry_s * node.environment.random.uniform(0.75, 1.25)
-        self.retry_s = min(2 * self.retry_s, RETRY_LAST_S)
+        last_s = SPARE_RETRY_LAST_S if self.is_spare else RETRY_LAST_S
+        wait_s = min(self.retry_s, last_s) * node.environment.random.uniform(0.75, 1.25)
+        self.retry_s = min(2 * self.retry_s, last_s)
         node.loop.plan(node.loop.time() + wait_s, Dial._again, self)
 
     def _again(self) -> None:
@@ -231,10 +234,12 @@ class SimulatedLinks:
 
     # What actors ask of links.
 
-    def dial(self, endpoint: str) -> None:
+    def dial(self, endpoint: str, *, spare: bool = False) -> None:
         """Connect to an endpoint and stay connected, trying again with back-off."""
-        if endpoint not in self._dials:
-            made = self._dials[endpoint] = Dial(self, endpoint)
+        if endpoint in self._dials:
+            self._dials[endpoint].is_spare = spare
+        else:
+            made = self._dials[endpoint] = Dial(self, endpoint, spare=spare)
             self.network.knock(made)
 
     def hang_up(self, endpoint: str) -> None:

@@ -47,7 +47,7 @@ class SharedLinks:
     def want(self, links: Links, endpoint: str) -> None:
         """One more session wants to be connected to this endpoint."""
         self._wishes[endpoint] = self._wishes.get(endpoint, 0) + 1
-        links.dial(endpoint)
+        links.dial(endpoint, spare=bool(self.up))
 
     def drop(self, links: Links, endpoint: str) -> None:
         """One session fewer wants it."""
@@ -71,6 +71,7 @@ class SharedLinks:
         if self.up.get(notice.node) != notice.endpoint:
             self.up[notice.node] = notice.endpoint
             for endpoint in self._wishes:
+                links.dial(endpoint, spare=True)
                 self.hurry(links, endpoint)
         self.failures.pop(notice.endpoint, None)
 
@@ -79,12 +80,15 @@ class SharedLinks:
         if endpoint in self.failures and endpoint not in self.up.values():
             del self.failures[endpoint]  # so that it is hurried once for each failure
             links.hang_up(endpoint)
-            links.dial(endpoint)
+            links.dial(endpoint, spare=bool(self.up))
 
-    def disconnected(self, notice: NodeDisconnected) -> None:
-        """A link is gone."""
+    def disconnected(self, links: Links, notice: NodeDisconnected) -> None:
+        """A link is gone. While others are up the rest is spare; with the last one all are needed."""
         if self.up.get(notice.node) == notice.endpoint:
             del self.up[notice.node]
+            for endpoint in self._wishes if not self.up else ():
+                links.dial(endpoint)
+                self.hurry(links, endpoint)
             self.failures[notice.endpoint] = notice.reason
 
     def unreachable(self, notice: NodeUnreachable) -> None:
@@ -177,7 +181,7 @@ class Servers:
 
     def disconnected(self, notice: NodeDisconnected) -> None:
         """A link is gone; with the last one all names of servers count again."""
-        self._shared.disconnected(notice)
+        self._shared.disconnected(self._links, notice)
         if not self._shared.up:
             for endpoint in (*self._members, *self._given) if self._members else ():
                 self._dial(endpoint)
@@ -207,8 +211,10 @@ class Servers:
         return min(up, key=rank)
 
     def doubt(self, name: str, now_s: float) -> None:
-        """A server did not do what it should: prefer others for a while."""
+        """A server did not do what it should: prefer others for a while, and look for them."""
         self._doubted_at_s[name] = now_s
+        for endpoint in self._dialled:
+            self._shared.hurry(self._links, endpoint)
 
     def is_doubted(self, name: str, now_s: float) -> bool:
         """Whether others are preferred."""

@@ -243,6 +243,55 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
     world_test(body)()
 
 
+def test_what_is_spare_is_tried_seldom_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to every three seconds, one attempt at a time; when it is needed the next one begins soon
+    beside one that nobody answers."""
+    monkeypatch.setattr("copycat.actors.network_dial.OVERLAP_S", 0.05)
+    delays_s: list[float] = []
+
+    async def body(world: World) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        b = await world.node("b")
+        call_later = b.call_later
+        attempts: list[Link] = []
+        answers = True
+
+        def hasten(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+            delays_s.append(delay_s)
+            return call_later(0 if answers else delay_s, callback)
+
+        async def connect_or_wait(link: Link, links: NetworkLinks) -> None:
+            attempts.append(link)
+            if not answers and len(attempts) == 1:
+                await asyncio.sleep(PATIENCE_S)
+            await network_dial_connect(link, links)
+
+        monkeypatch.setattr(b, "call_later", hasten)
+        monkeypatch.setattr("copycat.actors.network_dial.connect", connect_or_wait)
+        watcher = Seen(b, watching=True)
+        b.links.dial(endpoint, spare=True)
+        for _ in range(9):
+            assert type(await watcher.next()) is NodeUnreachable
+        for delay_s, middle_s in zip(
+            delays_s, (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 3.2), strict=False
+        ):
+            assert 0.75 * middle_s <= delay_s <= 1.25 * middle_s
+        b.links.hang_up(endpoint)
+        answers = False
+        attempts.clear()
+        b.links.dial(endpoint, spare=True)
+        await asyncio.sleep(0.2)
+        assert len(attempts) == 1
+        await world.node("a", listen=endpoint)
+        b.links.dial(endpoint)
+        assert type(await watcher.next_of(NodeConnected)) is NodeConnected
+        assert len(attempts) == 2
+
+    world_test(body)()
+
+
 def test_an_attempt_that_nobody_answers_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from copycat.actors.simulated_links import Dial
+from copycat.actors.simulated_network import SimulatedNetwork
 from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
+from copycat.client.patience import SILENCE_FIRST_S
 from copycat.errors import (
     ClientClosed,
     NoLeader,
@@ -286,3 +289,75 @@ def test_the_first_server_that_is_back_brings_the_others(
             return simulation.now_s - began_s
 
     assert simulation.run(run()) < 0.1
+
+
+@pytest.fixture
+def knocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The endpoints that anybody has tried to reach."""
+    found: list[str] = []
+    knock = SimulatedNetwork.knock
+
+    def counted(network: SimulatedNetwork, dial: Dial) -> None:
+        found.append(dial.endpoint)
+        knock(network, dial)
+
+    monkeypatch.setattr(SimulatedNetwork, "knock", counted)
+    return found
+
+
+@pytest.mark.parametrize(("name", "was_up"), [("n1", True), ("n3", True), ("n3", False)])
+def test_a_dead_server_that_nobody_needs_is_tried_seldom(
+    simulation: Simulation, cluster: FakeCluster, knocks: list[str], name: str, was_up: bool
+) -> None:
+    """Thousands of clients that are served elsewhere leave it and its host alone; once it is there again
+    they find it."""
+    endpoint = cluster.endpoints[cluster.names.index(name)]
+    if not was_up:
+        cluster.nodes[name].stop()
+
+    async def run() -> int:
+        async with client_of(cluster) as client:
+            await asyncio.sleep(1.0)
+            cluster.leader = "n2"
+            cluster.nodes[name].stop()
+            await asyncio.sleep(10.0)
+            knocks.clear()
+            await asyncio.sleep(60.0)
+            count = knocks.count(endpoint)
+            cluster.start(name)
+            links = client._household.links  # type: ignore[union-attr]
+            while name not in links.up:
+                await asyncio.sleep(0.001)
+            return count
+
+    assert 15 <= simulation.run(run()) <= 25
+
+
+@pytest.mark.parametrize("rest_s", [0.0, 0.7, 1.9, 3.1])
+def test_a_server_that_nobody_needed_is_found_when_it_is_the_last(
+    simulation: Simulation, cluster: FakeCluster, rest_s: float
+) -> None:
+    """Whatever back-off its endpoint was in, and also when no other server is gone but silent."""
+    cluster.nodes["n3"].stop()
+
+    async def run(*, silent: bool) -> float:
+        async with client_of(cluster, timeout_s=60.0) as client:
+            await asyncio.sleep(30.0 + rest_s)
+            cluster.leader = "n3"
+            cluster.start("n3")
+            began_s = simulation.now_s
+            if silent:
+                cluster.silent.update(("n1", "n2"))
+            else:
+                cluster.nodes["n1"].stop()
+                cluster.nodes["n2"].stop()
+            await client.submit_command(1, "append", 1)
+            took_s = simulation.now_s - began_s
+            cluster.nodes["n3"].stop()
+            cluster.silent.clear()
+            for name in ("n1", "n2") if not silent else ():
+                cluster.start(name)
+            return took_s
+
+    assert simulation.run(run(silent=False)) < 1.0
+    assert simulation.run(run(silent=True)) < 1.0 + SILENCE_FIRST_S
