@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     )
     from copycat.local_cluster import local
     from copycat.machine import Commit, StateMachine, command, query
+    from copycat.protocol.client import Consistency
 
 __all__ = [
     "AsyncClient",
     "Client",
     "Commit",
+    "Consistency",
     "CopycatError",
     "NotApplied",
     "OperationFailed",
@@ -45,6 +47,7 @@ _HOMES = {
     "AsyncClient": "copycat.client.asynchronous",
     "Client": "copycat.client.blocking",
     "Commit": "copycat.machine",
+    "Consistency": "copycat.protocol.client",
     "CopycatError": "copycat.errors",
     "NotApplied": "copycat.errors",
     "OperationFailed": "copycat.errors",

@@ -106,7 +106,7 @@ class AsyncHandle:
 
     - ``timeout_s`` is the deadline of the call in seconds; None means the client's own,
       ``math.inf`` for ever. A failed call raises a ``NotApplied`` or an ``OutcomeUnknown``.
-    - ``consistency`` says how fresh the state is that a query sees; see ``Consistency``.
+    - ``consistency`` says how fresh the state is that a query sees: a ``copycat.Consistency``.
     - An argument that cannot be taken raises ``InvalidType``, ``InvalidArgument`` or
       ``TooLarge`` before anything is sent.
     - A command that is cancelled while it is awaited may still happen, once.

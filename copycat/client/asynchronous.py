@@ -261,7 +261,12 @@ class AsyncClient:
 
         It sees at least what the commands submitted before it have done, and completes after
         them. A query changes nothing, so every error of it is a ``NotApplied``.
+
+        Raises:
+            InvalidArgument: there is no such consistency.
         """
+        if type(consistency) is not Consistency:
+            consistency = _known(consistency)
         future = self._connected().create_future()
         deadline_s = self._deadline_s(timeout_s)
         self._submit(QueryCall((resource, method, *arguments), deadline_s, future, consistency))
@@ -364,6 +369,15 @@ class _Household:
         if not self.members and self._is_own and not self.node.stopped:
             self.node.stop()
             await asyncio.sleep(0)  # closed sockets are let go of in the loop's next turn
+
+
+def _known(consistency: object) -> Consistency:
+    """The consistency of this value; the values are those of the wire."""
+    try:
+        return Consistency(consistency)  # type: ignore[arg-type]
+    except ValueError:
+        known = " or ".join(f"copycat.Consistency.{each.name}" for each in Consistency)
+        raise InvalidArgument(f"consistency is {known}, not {consistency!r}") from None
 
 
 def _checked(timeout_s: float) -> float:

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import copycat
+from copycat.errors import InvalidArgument
 from copycat.local_cluster import LocalCluster
 from copycat.resources import (
     DistributedCounter,
@@ -51,6 +53,21 @@ def test_everything_survives_its_leader(cluster: LocalCluster) -> None:
         assert len(dict(users.items())) == 1_000
         grant.check()
     cluster.restart(killed)
+
+
+@pytest.mark.parametrize("wrong", ["sequential", "LINEARIZABLE", None, 7, [1]])
+def test_a_consistency_that_there_is_not_is_refused_at_once(
+    cluster: LocalCluster, wrong: Any
+) -> None:
+    """Nothing is sent, and the error names those that there are."""
+    users = cluster.client().open(DistributedMap[str, int], "users")
+    known = (
+        r"consistency is copycat.Consistency.LINEARIZABLE or copycat.Consistency.SEQUENTIAL, not"
+    )
+    with pytest.raises(InvalidArgument, match=known):
+        users.get("user 1", consistency=wrong)
+    users["user 1"] = 1
+    assert users.get("user 1", consistency=copycat.Consistency.SEQUENTIAL) == 1
 
 
 def test_a_lock_excludes_clients_of_a_cluster(cluster: LocalCluster) -> None:
