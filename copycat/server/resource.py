@@ -30,6 +30,8 @@ Results = tuple[list[Any], list[Failure]]
 
 FAILED_BY_OPERATOR = "\0"  # stands for the method; no declared one has such a name
 TOOK_TOO_LONG = ("TookTooLong", "it held up its server for half a second, and was interrupted")
+REST_S = 10.0
+RESTS = ("TookTooLong", f"one like it has held up its server; none is run for {REST_S:g} s")
 _BUILT_IN = "copycat.resources."
 _CHECKS = (InvalidArgument, InvalidType, TooLarge)
 
@@ -61,6 +63,7 @@ class Resource(ServerActor):
         self._operations = operations_of(machine)
         self.is_built_in = machine.__module__.startswith(_BUILT_IN)
         self._timers_drawn = 0
+        self._resting: dict[str, float] = {}  # until when, by name, queries that were interrupted
 
     def draw_timer(self) -> Timer:
         """Number a timer of this resource."""
@@ -103,7 +106,8 @@ class Resource(ServerActor):
 
     def answer_queries(self, message: AnswerQueries, sender: NodeAddress) -> Results:
         """Answer queries in a row; nothing changes. One that is interrupted is the last of its row:
-        with fewer values than queries, the rest is to be asked in another turn."""
+        with fewer values than queries, the rest is to be asked in another turn. For a while its like
+        are not run: however often, and by how many, they are asked, others have this server."""
         values: list[Any] = []
         failures: list[Failure] = []
         users_code = self._users_code
@@ -116,6 +120,8 @@ class Resource(ServerActor):
                 if declared is None or declared.kind != "query":
                     refused = _unknown(operation, "query")
                     failures.append((len(values), int(Branch.QUERY_FAILED), *refused))
+                elif self._resting and self._rests(operation[1]):
+                    failures.append((len(values), int(Branch.QUERY_FAILED), *RESTS))
                 else:
                     try:
                         value = declared.call(self.machine, *operation[2:])
@@ -137,8 +143,17 @@ class Resource(ServerActor):
                 failures = [each for each in failures if each[0] < place]  # it may have ended, too
                 failures.append((place, int(Branch.QUERY_FAILED), *TOOK_TOO_LONG))
                 values.append(None)
+                name = message.operations[place][1]  # type: ignore[index]
+                self._resting[name] = self.environment.clock.monotonic_s() + REST_S
         users_code.interruption = None
         return values, failures
+
+    def _rests(self, name: str) -> bool:
+        """Whether no query of this name is run now."""
+        if self._resting.get(name, 0.0) > self.environment.clock.monotonic_s():
+            return True
+        self._resting.pop(name, None)
+        return False
 
     def fire_timer(self, message: FireTimer, sender: NodeAddress) -> None:
         """Make a scheduled call, unless it was cancelled."""

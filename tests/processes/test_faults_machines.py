@@ -245,7 +245,8 @@ def test_a_command_that_does_not_come_to_its_end_is_named(tmp_path: Path) -> Non
 
 
 def test_a_query_that_does_not_come_to_its_end_is_interrupted(cluster: OddCluster) -> None:
-    """Each server that it reaches goes on within a second, and is the one process it was."""
+    """Each server that it reaches goes on within a second, and is the one process it was, however often
+    it is asked."""
     calls = [("search_query",), ("sleep_query", 0.3), ("sleep_query", 3600.0), ("hello",)]
     began_s = time.monotonic()
     ends = cluster.ask(*calls)
@@ -254,8 +255,11 @@ def test_a_query_that_does_not_come_to_its_end_is_interrupted(cluster: OddCluste
     assert [end.kind for end in (ends[0], ends[2])] == ["TookTooLong"] * 2
     assert took_s < 10.0
     assert len(cluster.statuses()) == 3
+    ends = cluster.ask(*[("search_query",)] * 20, ("hello",))
+    assert [type(end) for end in ends] == [QueryFailed] * 20 + [str]
     told = [line for name in cluster.peers for line in cluster.errors(name).splitlines()]
     named = [line for line in told if "query is interrupted" in line]
+    assert len(named) <= 2 * len(cluster.peers), "one of each kind on each server"
     assert any("type=odd method=search_query" in line and "oddities.py:" in line for line in named)
     assert not [line for line in told if "Traceback" in line or "ERROR" in line]
 

@@ -17,7 +17,7 @@ from copycat.actors.simulation import Simulation
 from copycat.errors import QueryFailed
 from copycat.machine import Catalog, Commit, StateMachine, command, query
 from copycat.protocol.client import Branch
-from copycat.server.resource import TOOK_TOO_LONG, Resource
+from copycat.server.resource import REST_S, RESTS, TOOK_TOO_LONG, Resource
 from copycat.server.steps import AnswerQueries, ApplyOperations
 from copycat.server.users_code import QueryInterrupted, UsersCode
 from copycat.testing.cluster import SimulatedCluster
@@ -141,6 +141,7 @@ def test_the_interruption_hits_the_query_or_nothing(
         until_s = time.monotonic() + 2.0
         while time.monotonic() < until_s:
             rounds = sum(ends.values()) % 60
+            searcher._resting.clear()
             values, failures = ask(searcher, ("count", rounds), ("count", rounds))
             for _ in range(200):
                 pass  # nothing may be met here
@@ -164,6 +165,21 @@ def test_the_rest_of_a_row_is_asked_later(searcher: Resource, watched: UsersCode
     values, failures = ask(searcher, ("search", 0.0), ("search", 60.0), ("search", 0.0))
     assert values == [0.0, None]
     assert [each[0] for each in failures] == [1]
+
+
+def test_the_like_of_it_are_left_out_for_a_while(
+    searcher: Resource, watched: UsersCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are asked, each method holds up its server once in ten seconds."""
+    assert ask(searcher, ("search", 60.0)) == ([None], [(0, Branch.QUERY_FAILED, *TOOK_TOO_LONG)])
+    values, failures = ask(searcher, ("search", 60.0), ("count", 1), ("search", 0.0))
+    assert values == [None, 1, None]
+    assert failures == [(place, Branch.QUERY_FAILED, *RESTS) for place in (0, 2)]
+    now_s = searcher.environment.clock.monotonic_s()
+    monkeypatch.setattr(
+        searcher.environment.clock, "monotonic_s", lambda: now_s + REST_S, raising=False
+    )
+    assert ask(searcher, ("search", 0.0)) == ([0.0], [])
 
 
 def test_a_query_that_swallows_the_interruption_has_its_answer(
@@ -195,7 +211,7 @@ def test_a_query_without_end_stops_no_cluster_in_a_thread() -> None:
                 with pytest.raises(QueryFailed) as caught:
                     await searcher.query("search", 3600.0)
                 assert caught.value.kind == TOOK_TOO_LONG[0]
-                assert await searcher.query("search", 0.1) == 0.1
+                assert await searcher.query("count", 1) == 1
 
         asyncio.run(story())
     assert not [each for each in threading.enumerate() if each.name == "copycat-watchdog"]
