@@ -1,6 +1,7 @@
 """A command under a lock, as a user runs it, against real servers."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,47 @@ def test_term_passes_through_a_lock(shell: Shell) -> None:
     assert read_line(holder) == "held"
     code, out, _ = end(holder, signal.SIGTERM)
     assert (code, out) == (128 + signal.SIGTERM, "bye\n")
+
+
+def test_a_wait_is_for_a_leader_too(tmp_path: Path) -> None:
+    """Without a majority the wait ends with 4, and not before; without a wait it has no end."""
+    with started(tmp_path) as shell:
+        for name in ("n1", "n2"):
+            shell.playground.kill(name)
+        words = ("lock", "run", "nightly")
+        for timeout, wait, least_s, most_s in (("300ms", "2500ms", 2.5, 5), ("10s", "1s", 1, 3.5)):
+            began_s = time.monotonic()
+            ended = shell.run("--timeout", timeout, *words, "--wait", wait, "--", "echo", "never")
+            assert (ended.returncode, ended.stdout) == (4, ""), ended.stderr
+            assert least_s <= time.monotonic() - began_s < most_s
+        waiting = shell.begin("--timeout", "300ms", *words, "--", "echo", "held")
+        time.sleep(1.5)
+        assert waiting.poll() is None
+        for name in ("n1", "n2"):
+            shell.playground.restart(name)
+        out, err = waiting.communicate(timeout=WAIT_S)
+        assert (waiting.returncode, out) == (0, "held\n")
+        assert err.count("trying again until it is there") == 1
+
+
+def test_a_wait_in_the_queue_ends_without_a_majority(tmp_path: Path) -> None:
+    """The cluster's time stands still then, and so the command looks at its own."""
+    with started(tmp_path) as shell:
+        holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 60")
+        assert read_line(holder) == "held"
+        began_s = time.monotonic()
+        waiting = shell.begin("lock", "run", "busy", "--wait", "3s", "--", "echo", "never")
+        until(
+            lambda: max(server["sessions"] for server in shell.status()["servers"]) >= 2,
+            "the second session is there",
+        )
+        for name in ("n1", "n2"):
+            shell.playground.kill(name)
+        out, err = waiting.communicate(timeout=WAIT_S)
+        assert (waiting.returncode, out) == (3, ""), err
+        assert time.monotonic() - began_s < 6
+        holder.kill()
+        holder.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,6 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from math import inf
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +18,12 @@ from copycat.console.cli.parameters import DURATION
 from copycat.console.cli.settings import SESSION_TIMEOUT_S, Settings, pass_settings
 
 if TYPE_CHECKING:
-    from copycat.resources import LockGrant
+    from copycat.resources import DistributedLock, LockGrant
 
 SESSION_TIMEOUT_MIN_S = 1.0  # what servers allow
 SESSION_TIMEOUT_MAX_S = 3600.0
+REACH_MIN_S = 1.0  # that the cluster is given to be reached, however short the wait
+LATE_S = 0.5  # after the wait, when the cluster should have said that the lock was not free
 LOOK_EVERY_S = 0.1  # whether the lock is still held
 GRACE_S = 10.0  # between TERM and KILL
 
@@ -33,7 +39,8 @@ def command() -> None:
     "--wait",
     "wait_s",
     type=DURATION,
-    help="Give up, and exit with 3, after so long; 0s only tries. Without it: wait for ever.",
+    help="Give up after so long, with 3 if the lock was not free, with 4 or 5 if the cluster could not"
+    " be reached; 0s only tries. Without it: wait for both for ever.",
 )
 @click.option(
     "--session-timeout",
@@ -62,16 +69,69 @@ def run(
     """
     if not SESSION_TIMEOUT_MIN_S <= session_timeout_s <= SESSION_TIMEOUT_MAX_S:
         raise click.BadParameter("from 1s to 1h", context, param_hint="--session-timeout")
-    with settings.client(session_timeout_s) as client:
-        from copycat.resources import DistributedLock
-
-        grant = client.open(DistributedLock, name).acquire(timeout_s=wait_s)
+    end_s = inf if wait_s is None else time.monotonic() + wait_s
+    with ExitStack() as stack:
+        reach_s = end_s if wait_s else end_s + settings.timeout_s
+        lock = _reach(stack, settings, name, session_timeout_s, reach_s)
+        left_s = None if wait_s is None else max(0.0, end_s - time.monotonic())
+        with _given_up_after(left_s, name):
+            grant = lock.acquire(timeout_s=left_s)
         try:
             code = _hold(name, grant, words)
         finally:
             if not grant.lost.is_set():
                 grant.release()
     context.exit(code)
+
+
+def _reach(
+    stack: ExitStack, settings: Settings, name: str, session_timeout_s: float, end_s: float
+) -> "DistributedLock":
+    """Open the lock, however often that has to be tried until then; say once that it has to be.
+
+    Raises:
+        NotApplied: the last attempt has failed, and the time is over.
+    """
+    from copycat.errors import NotApplied
+    from copycat.resources import DistributedLock
+
+    is_said = False
+    while True:
+        left_s = max(end_s - time.monotonic(), REACH_MIN_S)
+        try:
+            client = stack.enter_context(
+                settings.client(session_timeout_s, min(left_s, settings.timeout_s))
+            )
+            return client.open(DistributedLock, name)
+        except NotApplied as error:
+            stack.close()
+            if not error.retryable or time.monotonic() >= end_s:
+                raise
+            if not is_said:
+                click.echo(f"copycat: {error}; trying again until it is there", err=True)
+                is_said = True
+
+
+@contextmanager
+def _given_up_after(wait_s: float | None, name: str) -> Iterator[None]:
+    """Give up what is done in this block when the wait is over, also when the cluster cannot say so:
+    without a majority its time stands still.
+
+    Raises:
+        LockTimeout: it was given up.
+    """
+    from copycat.errors import LockTimeout
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        raise LockTimeout(f"lock {name!r} was not free in time")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 0.0 if wait_s is None else wait_s + LATE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _hold(name: str, grant: "LockGrant", words: tuple[str, ...]) -> int:

@@ -46,10 +46,16 @@ class Settings:
         return found
 
     @contextmanager
-    def client(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> Iterator["Client"]:
+    def client(
+        self, session_timeout_s: float = SESSION_TIMEOUT_S, timeout_s: float | None = None
+    ) -> Iterator["Client"]:
         """A connected client, closed at the end, also when the end is a TERM or a HUP.
 
         So what it holds or waits for is given up at once, and not when its session expires.
+
+        Args:
+            session_timeout_s: without a sign of life for so long the cluster ends the session.
+            timeout_s: the deadline of its operations; None: that of the settings.
         """
         endpoints = self.endpoints()
         from copycat.client.blocking import Client
@@ -58,7 +64,7 @@ class Settings:
         try:
             with Client(
                 *endpoints,
-                timeout_s=self.timeout_s,
+                timeout_s=self.timeout_s if timeout_s is None else timeout_s,
                 session_timeout_s=session_timeout_s,
                 name=CLIENT_NAME,
             ) as client:
