@@ -71,7 +71,7 @@ def test_a_wait_is_for_a_leader_too(tmp_path: Path) -> None:
 def test_a_wait_in_the_queue_ends_without_a_majority(tmp_path: Path) -> None:
     """The cluster's time stands still then, and so the command looks at its own."""
     with started(tmp_path) as shell:
-        holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 60")
+        holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 8")
         assert read_line(holder) == "held"
         began_s = time.monotonic()
         waiting = shell.begin("lock", "run", "busy", "--wait", "3s", "--", "echo", "never")
