@@ -28,7 +28,9 @@ _BYTES_HEADS = tuple(
 _SHORT_LIST_MAX = 23
 _SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_MAX + 1))
 _LIST_HEAD_BYTES = dict.fromkeys(range(0x80, 0x80 + _SHORT_LIST_MAX + 1), 1)
-_LIST_HEAD_BYTES |= {0x98: 2, 0x99: 3, 0x9A: 5}  # by the first byte
+_BYTE_MAX, _TWO_BYTES_MAX = 0xFF, 0xFFFF
+_LIST_BYTE, _LIST_TWO_BYTES, _LIST_FOUR_BYTES = 0x98, 0x99, 0x9A
+_LIST_HEAD_BYTES |= {_LIST_BYTE: 2, _LIST_TWO_BYTES: 3, _LIST_FOUR_BYTES: 5}  # by the first byte
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
 _ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
 _BYTES_FIRST, _LISTS_FIRST = _KIND_BYTES << 5, _KIND_LIST << 5  # heads of bytes and str are between
@@ -107,6 +109,17 @@ def encode_list(*items: bytes) -> bytes:
     return b"".join((_SHORT_LIST_HEADS[len(items)], *items))
 
 
+def list_head(count: int) -> bytes:
+    """What makes so many encoded values a list when it stands before them."""
+    if count <= _SHORT_LIST_MAX:
+        return _SHORT_LIST_HEADS[count]
+    if count <= _BYTE_MAX:
+        return bytes((_LIST_BYTE, count))
+    if count <= _TWO_BYTES_MAX:
+        return bytes((_LIST_TWO_BYTES, count >> 8, count & _BYTE_MAX))
+    return bytes((_LIST_FOUR_BYTES,)) + count.to_bytes(4, "big")
+
+
 def join_lists(lists: Sequence[bytes], count: int) -> bytes:
     """Write the list of all items of lists that are encoded already.
 
@@ -114,10 +127,7 @@ def join_lists(lists: Sequence[bytes], count: int) -> bytes:
         lists: encoded by ``encode``.
         count: how many items they have together.
     """
-    if len(lists) == 1:
-        return lists[0]
-    head = encode([None] * count)[:-count]  # None is one byte
-    return b"".join((head, *[each[_LIST_HEAD_BYTES[each[0]] :] for each in lists]))
+    return b"".join((list_head(count), *[each[_LIST_HEAD_BYTES[each[0]] :] for each in lists]))
 
 
 def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:

@@ -29,17 +29,18 @@ class Commit:
             stands still while there is no leader. Not a wall-clock time.
         session: who submitted the command; for a timer, who submitted the command that
             scheduled it. 0 when there is none.
+        owner: the resource that carries out what is asked for; None when the method has ended.
     """
 
-    __slots__ = ("_effects", "_owner", "index", "log_time_s", "session")
+    __slots__ = ("_effects", "index", "log_time_s", "owner", "session")
 
     def __init__(
         self, index: int, log_time_s: float, session: int, owner: "Scheduler", effects: list[Any]
     ) -> None:
+        self.owner: Scheduler | None = owner
         self.index = index
         self.log_time_s = log_time_s
         self.session = session
-        self._owner = owner
         self._effects = effects
 
     def publish(self, sessions: int | Iterable[int], event: str, *values: Any) -> None:
@@ -55,10 +56,11 @@ class Commit:
             TypeError: a session is no int.
             ValueError: the event is too large to travel.
         """
+        owner = self._owner()
         receivers = (sessions,) if isinstance(sessions, int) else tuple(sessions)
         if not all(type(receiver) is int for receiver in receivers):
             raise TypeError("an event is published to sessions, which are ints")
-        encoded = encode([self._owner.resource, event, values])
+        encoded = encode([owner.resource, event, values])
         if len(encoded) > EVENT_BYTES_MAX:
             raise ValueError(
                 f"an event has at most {EVENT_BYTES_MAX:,} bytes, and this has {len(encoded):,}"
@@ -79,17 +81,14 @@ class Commit:
         Returns:
             What ``cancel`` takes.
         """
+        owner = self._owner()
         assert delay_s >= 0, "a timer is due in the future"
         due_us = round((self.log_time_s + float(delay_s)) * 1_000_000)
-        timer = self._owner.draw_timer()
+        timer = owner.draw_timer()
         self._effects.append(
-            Scheduling(self._owner.resource, timer, due_us, method.__name__, values, self.session)
+            Scheduling(owner.resource, timer, due_us, method.__name__, values, self.session)
         )
         return timer
-
-    def end(self) -> None:
-        """Let nothing be asked for by this commit any more; for who has called the method."""
-        self._owner = _OVER
 
     def cancel(self, timer: Timer) -> None:
         """Forget a scheduled call; one that was called or cancelled already is ignored.
@@ -97,9 +96,15 @@ class Commit:
         Raises:
             TypeError: it is not what ``schedule`` returned.
         """
+        owner = self._owner()
         if type(timer) is not int:
             raise TypeError("a timer is an int")
-        self._effects.append(Cancellation(self._owner.resource, timer))
+        self._effects.append(Cancellation(owner.resource, timer))
+
+    def _owner(self) -> "Scheduler":
+        if self.owner is None:
+            raise RuntimeError("the method that this commit was made for has ended")
+        return self.owner
 
 
 class Scheduler(Protocol):
@@ -110,21 +115,6 @@ class Scheduler(Protocol):
     def draw_timer(self) -> Timer:
         """Number a timer; never the same twice in the life of the resource."""
         ...
-
-
-class _Over:
-    """Stands for the resource of a commit that is over."""
-
-    @property
-    def resource(self) -> int:
-        raise RuntimeError(_IS_OVER)
-
-    def draw_timer(self) -> Timer:
-        raise RuntimeError(_IS_OVER)
-
-
-_IS_OVER = "the method that this commit was made for has ended"
-_OVER: Any = _Over()
 
 
 class Publication:

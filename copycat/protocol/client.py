@@ -15,7 +15,7 @@ SERVER = 1
 
 COMMANDS_PER_BATCH_MAX = 512
 OPERATIONS_BYTES_MAX = 256 * 1024  # a single larger command travels alone
-SPARE_VALUES = 16
+SPARE_VALUES = 160
 """For each operation of a batch a server takes so many values beyond ``OPERATION_VALUES_MAX``: no data
 holds more values than bytes, so that it need not look into most batches."""
 RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one largest value fits

@@ -127,7 +127,7 @@ class Applier(ServerActor):
         budget = Budget(self.environment.clock)
         for place, read in enumerate(message.reads, 1):
             self._reads.add(read, message.index, self._attachments)
-            if budget.spent and place < len(message.reads):
+            if place < len(message.reads) and budget.spent:
                 self.send(self.address, RunReads(message.index, message.reads[place:]))
                 break
         self._run_reads(budget)

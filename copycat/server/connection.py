@@ -192,7 +192,7 @@ class Connection(ServerActor):
         if (
             not 1 <= message.count <= COMMANDS_PER_BATCH_MAX
             or size > OPERATION_BYTES_MAX
-            or _holds_too_many_values(message)
+            or (size > OPERATION_VALUES_MAX and _holds_too_many_values(message))
         ):
             text = (
                 f"{message.count} queries in {size:,} bytes are no batch, or have too many values"

@@ -14,6 +14,7 @@ from copycat.actors.codec import (
     encode,
     encode_trusted,
     join_lists,
+    list_head,
     takes_more_bytes,
 )
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
@@ -78,9 +79,8 @@ class Router:
             values, failures = self._applier.step(only, step)
             touched = [runs[0][1]]
         else:
-            values, failures, touched = self.route(
+            values, failures, touched = self._apply_runs(
                 runs,
-                Branch.REJECTED,
                 lambda start, run: ApplyOperations(
                     base_index + start, log_time_us, session, run, effects
                 ),
@@ -99,14 +99,22 @@ class Router:
         """Begin to run queries."""
         return Answering(self, _runs(operations_bytes, count), count)
 
-    def route(
-        self,
-        runs: list[Run],
-        lost: Branch,
-        step_for: Callable[[int, list[list[Any]]], Any],
+    def query(
+        self, resource: ResourceId, operations: list[list[Any]]
+    ) -> tuple[list[Any], list[Failure]]:
+        """Have a resource answer queries, in order."""
+        target = self.resources.get(resource)
+        if target is not None:
+            values, failures = self._applier.step(target, AnswerQueries(operations))
+            return values, failures
+        unknown = (int(Branch.QUERY_FAILED), *UNKNOWN_RESOURCE)
+        count = len(operations)
+        return [None] * count, [(place, *unknown) for place in range(count)]
+
+    def _apply_runs(
+        self, runs: list[Run], step_for: Callable[[int, list[list[Any]]], Any]
     ) -> tuple[list[Any], list[Failure], list[ResourceId]]:
-        """Have each resource take its runs of operations, in order; ``lost`` is the branch of
-        what has none."""
+        """Have each resource take its runs of operations, in order."""
         values: list[Any] = []
         failures: list[Failure] = []
         touched: list[ResourceId] = []
@@ -114,9 +122,8 @@ class Router:
             target = self.resources.get(resource)
             if target is None:
                 values += [None] * len(run)
-                failures += [
-                    (start + offset, int(lost), *UNKNOWN_RESOURCE) for offset in range(len(run))
-                ]
+                unknown = (int(Branch.REJECTED), *UNKNOWN_RESOURCE)
+                failures += [(start + offset, *unknown) for offset in range(len(run))]
                 continue
             touched.append(resource)
             run_values, run_failures = self._applier.step(target, step_for(start, run))
@@ -136,6 +143,10 @@ class Answering:
         results: when all have been run, what is to be sent; None if fewer must be asked at once.
     """
 
+    __slots__ = (
+        "_count", "_failures", "_parts", "_place", "_router", "_run", "_runs", "_size_bytes", "results",
+    )  # fmt: skip
+
     def __init__(self, router: Router, runs: list[Run] | None, count: int) -> None:
         self.results: bytes | None = None
         self._router = router
@@ -148,9 +159,8 @@ class Answering:
 
     def go_on(self, budget: Budget) -> bool:
         """Run some queries, a few at least; returns whether nothing is left to do."""
-        failed = Branch.QUERY_FAILED
         if self._runs is None:
-            self.results = _all_failed(self._count, failed, UNDECODABLE)
+            self.results = _all_failed(self._count, Branch.QUERY_FAILED, UNDECODABLE)
             return True
         at_once = QUERIES_AT_ONCE
         while self._run < len(self._runs):
@@ -158,30 +168,32 @@ class Answering:
                 self._run, self._place = self._run + 1, 0
             at_once *= MORE_AT_ONCE
             if self._size_bytes > RESULTS_BYTES_MAX:
-                if self._count == 1:
-                    self.results = _all_failed(1, failed, TOO_LARGE)
                 return True
             if self._run < len(self._runs) and budget.spent:
                 return False
-        encoded = join_lists(self._parts, self._count)
+        parts = self._parts
+        encoded = parts[0] if len(parts) == 1 else join_lists(parts, self._count)
         self.results = _results(encoded, self._failures)
         return True
 
     def _run_some(self, start: int, resource: ResourceId, run: list[list[Any]], count: int) -> bool:
         """Run so many of these queries, or fewer, and encode what they say; whether it was the rest."""
-        some = run[self._place : self._place + count]
-        runs = [(0, resource, some)]
-        failed = Branch.QUERY_FAILED
-        values, failures, _ = self._router.route(runs, failed, lambda _, run: AnswerQueries(run))
+        place = self._place
+        values, failures = self._router.query(resource, run[place : place + count])
         encoded = _encoded(values)
         if encoded is None:
             # What is too much together is asked for again, by fewer at once.
-            encoded = _encoded_one_by_one(values, failures, failed, VALUES_BYTES_MAX, shared=False)
+            encoded = _encoded_one_by_one(
+                values, failures, Branch.QUERY_FAILED, VALUES_BYTES_MAX, shared=False
+            )
         self._parts.append(encoded)
         self._size_bytes += len(encoded)
-        before = start + self._place
-        self._failures += [(before + at, branch, kind, text) for at, branch, kind, text in failures]
-        self._place += len(values)
+        if failures:
+            before = start + place
+            self._failures += [
+                (before + at, branch, kind, text) for at, branch, kind, text in failures
+            ]
+        self._place = place + len(values)
         return self._place == len(run)
 
 
@@ -295,5 +307,4 @@ def _encoded_one_by_one(
         elif shared:
             room_bytes -= len(part)
         parts.append(part)
-    head = encode([None] * len(parts))[: -len(parts)]  # None is one byte
-    return b"".join((head, *parts))
+    return b"".join((list_head(len(parts)), *parts))

@@ -11,7 +11,6 @@ from copycat.protocol.client import (
     Refused,
     Request,
     SessionEnded,
-    SubmitQueries,
 )
 from copycat.server.delivery import Delivery
 from copycat.server.operations import Answering, Router
@@ -31,23 +30,23 @@ class HeldReads:
     __slots__ = ("reads", "size_bytes")
 
     def __init__(self) -> None:
-        self.reads: dict[int, Read] = {}
+        self.reads: dict[int, tuple[Read, int]] = {}  # each with its bytes
         self.size_bytes = 0
 
-    def has_room_for(self, read: Read) -> bool:
-        """Whether so much may wait for one connection."""
-        return self.size_bytes + _size_bytes(read) <= READS_BYTES_MAX
-
-    def hold(self, number: int, read: Read) -> None:
-        """Let a read wait."""
-        self.reads[number] = read
-        self.size_bytes += _size_bytes(read)
+    def hold(self, number: int, read: Read) -> bool:
+        """Let a read wait, unless too much waits for one connection already."""
+        queries = read.queries
+        size_bytes = READ_BYTES if queries is None else READ_BYTES + len(queries.operations)
+        if self.size_bytes + size_bytes > READS_BYTES_MAX:
+            return False
+        self.reads[number] = (read, size_bytes)
+        self.size_bytes += size_bytes
+        return True
 
     def take(self, number: int) -> Read | None:
         """Let go of a read; None if its connection has gone."""
-        read = self.reads.pop(number, None)
-        if read is not None:
-            self.size_bytes -= _size_bytes(read)
+        read, size_bytes = self.reads.pop(number, (None, 0))
+        self.size_bytes -= size_bytes
         return read
 
 
@@ -94,20 +93,18 @@ class ReadQueue:
         queries = read.queries
         if queries is not None:
             if queries.session not in self._progress.sequences:
-                self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
+                self._refuse(read, Refusal.UNKNOWN_SESSION, "the session has ended")
                 return
             at = attachments.sessions.get(queries.session)
             if at is None or not at.is_of(read.connection, read.client):
                 text = "the session has moved to another connection"
-                self._refuse(read, queries, Refusal.NOT_ATTACHED, text)
-                return
-            if not held.has_room_for(read):
-                text = "too many queries of this connection wait"
-                self._refuse(read, queries, Refusal.OVERLOADED, text)
+                self._refuse(read, Refusal.NOT_ATTACHED, text)
                 return
         self._added += 1
         needed = index if queries is None else max(index, queries.index)
-        self._order(self._by_index, needed, self._added, held, read)
+        if not self._order(self._by_index, needed, self._added, held, read):
+            text = "too many queries of this connection wait"
+            self._refuse(read, Refusal.OVERLOADED, text)
 
     def drop(self, connection: NodeAddress) -> None:
         """Forget the reads of a connection that is gone."""
@@ -168,7 +165,7 @@ class ReadQueue:
                 self._attach(read)
             elif queries.sequence > self._progress.sequences.get(queries.session, queries.sequence):
                 waiting = self.by_session.setdefault(queries.session, [])
-                self._order(waiting, queries.sequence, *place[1:], read)
+                self._order(waiting, queries.sequence, *place[1:], read)  # there was room
             else:
                 self._run_if_room(read, budget)
 
@@ -214,15 +211,18 @@ class ReadQueue:
             self._applier.environment.links.ask_drained(node, self._applier.address)
         self._added += 1
         self._full[node].append((0, self._added, held))
-        held.hold(self._added, read)
+        held.hold(self._added, read)  # as before
         self._places += 1
 
     def _order(
         self, order: list[_Place], needed: int, number: int, held: HeldReads, read: Read
-    ) -> None:
+    ) -> bool:
+        """Let a read wait in an order; False if its connection has no room for it."""
+        if not held.hold(number, read):
+            return False
         heapq.heappush(order, (needed, number, held))
-        held.hold(number, read)
         self._places += 1
+        return True
 
     def _take(self, place: _Place) -> Read | None:
         """Let go of a read that has come out of an order; None if its connection has gone."""
@@ -244,7 +244,7 @@ class ReadQueue:
         queries = read.queries
         assert queries is not None, "an attachment follows no command"
         if queries.session not in self._progress.sequences:
-            self._refuse(read, queries, Refusal.UNKNOWN_SESSION, "the session has ended")
+            self._refuse(read, Refusal.UNKNOWN_SESSION, "the session has ended")
             return
         self._go_on(read, self._router.answer(queries.operations, queries.count), budget)
 
@@ -257,16 +257,15 @@ class ReadQueue:
         assert queries is not None, "an attachment follows no command"
         if results is None:
             text = "the answers of these queries do not fit into one message"
-            self._refuse(read, queries, Refusal.TOO_LARGE, text)
+            self._refuse(read, Refusal.TOO_LARGE, text)
             return
         self._progress.queries_answered += queries.count
         reply = QueriesReply(queries.session, queries.read, self._progress.applied_index, results)
         self._applier.send(read.client, reply)
         self._delivery.answered(read.client.node, len(results))
 
-    def _refuse(self, read: Read, queries: SubmitQueries, reason: Refusal, text: str) -> None:
-        refused = Refused(queries.session, int(Request.QUERIES), queries.read, int(reason), text)
-        self._applier.send(read.connection, refused)
+    def _refuse(self, read: Read, reason: Refusal, text: str) -> None:
+        self._applier.send(read.connection, refusal_of(read, reason, text))
 
     def _attach(self, read: Read) -> None:
         attach = read.attach
@@ -279,8 +278,14 @@ class ReadQueue:
             self._applier.send(read.connection, SessionAttached(attach.session))
 
 
-def _size_bytes(read: Read) -> int:
-    return READ_BYTES if read.queries is None else READ_BYTES + len(read.queries.operations)
+def refusal_of(read: Read, reason: Refusal, text: str) -> Refused:
+    """What the client is told of a read that is not run."""
+    if read.queries is not None:
+        session, request, number = read.queries.session, Request.QUERIES, read.queries.read
+    else:
+        assert read.attach is not None, "a read has queries or attaches a session"
+        session, request, number = read.attach.session, Request.ATTACH_SESSION, 0
+    return Refused(session, int(request), number, int(reason), text)
 
 
 def _still_held(order: list[_Place]) -> list[_Place]:

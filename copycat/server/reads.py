@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from copycat.actors import NodeAddress
 from copycat.actors.budget import Budget
-from copycat.protocol.client import Refusal, Refused, Request
+from copycat.protocol.client import Refusal
 from copycat.protocol.raft import ReadIndex, ReadIndexReply
-from copycat.server.reading import HeldReads
+from copycat.server.reading import HeldReads, refusal_of
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import (
     ConnectionGone,
@@ -59,12 +59,11 @@ class Reads(ServerActor):
         held = self._held.get(connection)
         if held is None:
             held = self._held[connection] = HeldReads()
-        if not held.has_room_for(message):
+        self._added += 1
+        if not held.hold(self._added, message):
             text = "too many queries of this connection wait for the leader"
             self._tell(message, Refusal.OVERLOADED, text)
             return
-        self._added += 1
-        held.hold(self._added, message)
         self._arrived.append((self._added, held))
         if len(self._arrived) == 1:
             self.send(self.address, FlushReads())
@@ -151,9 +150,4 @@ class Reads(ServerActor):
             self._refused.popleft()
 
     def _tell(self, read: Read, reason: Refusal, text: str) -> None:
-        if read.queries is not None:
-            session, request, number = read.queries.session, Request.QUERIES, read.queries.read
-        else:
-            assert read.attach is not None, "a read has queries or attaches a session"
-            session, request, number = read.attach.session, Request.ATTACH_SESSION, 0
-        self.send(read.connection, Refused(session, int(request), number, int(reason), text))
+        self.send(read.connection, refusal_of(read, reason, text))

@@ -96,7 +96,7 @@ class Resource(ServerActor):
                     said = users_code.result(error, self._place(operation[1], index))
                     failures.append((len(values), *self._failure(declared, operation, error, said)))
                     del effects[before:]
-                commit.end()
+                commit.owner = None
                 if len(effects) > before:
                     self._keep_timers(effects, before)
             values.append(value)
@@ -194,7 +194,7 @@ class Resource(ServerActor):
             del effects[before:]
         else:
             self._keep_timers(effects, before)
-        commit.end()
+        commit.owner = None
         users_code.running = None
 
     def _place(self, method: str, index: int | None = None) -> str:

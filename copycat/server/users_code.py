@@ -74,6 +74,7 @@ class UsersCode:
         self._depth = 0  # of the frame for which the interpreter's limit was set
         self._limit = 0  # and what it was set to
         self._limits: dict[int, int] = {}  # by depth; a server calls from few different ones
+        self._least = 0  # of these depths
 
     def enter(self) -> None:
         """Give what the caller calls next its frames; to be asked before each row of calls."""
@@ -86,12 +87,16 @@ class UsersCode:
                 return  # as deep as the last time
         except ValueError:
             pass
-        frame, depth = sys._getframe(), 0
+        try:
+            frame, depth = sys._getframe(self._least), self._least
+        except ValueError:
+            frame, depth = sys._getframe(), 0
         while frame.f_back is not None:
             frame, depth = frame.f_back, depth + 1
         self._depth = depth
         limit = self._limits.get(depth)
         if limit is None:
+            self._least = min(depth, self._least or depth)
             # What the interpreter counts besides frames differs, so the room is tried out.
             sys.setrecursionlimit(depth + 2 * FRAMES_MAX)
             limit = self._limits[depth] = depth + 3 * FRAMES_MAX - _room()

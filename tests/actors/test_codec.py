@@ -22,6 +22,7 @@ from copycat.actors.codec import (
     encode_trusted,
     holds_more_values,
     join_lists,
+    list_head,
 )
 
 INTEGERS = st.integers(-(2**64), 2**64 - 1)
@@ -115,6 +116,13 @@ def test_lists_are_joined_whatever_their_length(counts: tuple[int, ...]) -> None
     lists = [list(range(count)) for count in counts]
     joined = join_lists([encode(items) for items in lists], sum(counts))
     assert joined == encode([item for items in lists for item in items])
+
+
+@pytest.mark.parametrize("count", [0, 1, 23, 24, 255, 256, 65_535, 65_536])
+def test_the_head_of_a_list_stands_before_its_items(count: int) -> None:
+    """At every length at which the head changes its form."""
+    items = [None] * count
+    assert list_head(count) + b"".join(map(encode, items)) == encode(items)
 
 
 def test_the_depth_is_limited_exactly_and_on_both_sides() -> None:

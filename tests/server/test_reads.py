@@ -9,10 +9,10 @@ from copycat.actors import NodeAddress
 from copycat.actors.budget import Budget
 from copycat.actors.codec import decode, encode
 from copycat.actors.simulation import Simulation
+from copycat.machine import StateMachine, query
 from copycat.protocol.client import (
     RESULTS_BYTES_MAX,
     AttachSession,
-    Branch,
     Consistency,
     QueriesReply,
     Refusal,
@@ -21,9 +21,10 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.raft import ReadIndexReply
 from copycat.server.delivery import Delivery
-from copycat.server.operations import MORE_AT_ONCE, QUERIES_AT_ONCE, Answering
+from copycat.server.operations import MORE_AT_ONCE, QUERIES_AT_ONCE, Router
 from copycat.server.progress import Attachment, Attachments, Progress
 from copycat.server.reading import READS_BYTES_MAX, ReadQueue
+from copycat.server.resource import Resource
 from copycat.server.steps import ConnectionGone, Read
 from copycat.testing.cluster import SimulatedCluster
 
@@ -50,6 +51,7 @@ class Sent:
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
+        self.step: Any = None
         links = SimpleNamespace(flush=lambda _: None, unsent_bytes=lambda _: 0)
         self.environment = SimpleNamespace(links=links)
 
@@ -57,32 +59,30 @@ class Sent:
         self.messages.append(message)
 
 
-class CountingRouter:
-    """A router whose queries answer how many were run, with as many bytes as they are told."""
+class Counting(StateMachine):
+    """Answers how many queries were run, with as many bytes as it is told."""
 
-    def __init__(self, size_bytes: int = 0) -> None:
+    def __init__(self) -> None:
         self.run = 0
-        self.size_bytes = size_bytes
+        self.size_bytes = 0
 
-    def route(self, runs: Any, lost: Branch, step_for: Any) -> Any:
-        values: list[Any] = []
-        for _, _, operations in runs:
-            for _ in operations:
-                self.run += 1
-                values.append(bytes(self.size_bytes) if self.size_bytes else self.run)
-        return values, [], [1]
-
-    def answer(self, operations: bytes, count: int) -> Answering:
-        runs = [(0, 1, decode(operations))]
-        return Answering(self, runs, count)  # type: ignore[arg-type]
+    @query
+    def value(self) -> Any:
+        """The next number."""
+        self.run += 1
+        return bytes(self.size_bytes) if self.size_bytes else self.run
 
 
 class Queue:
     """A queue of reads of one session, and what it sends."""
 
-    def __init__(self, router: CountingRouter | None = None) -> None:
+    def __init__(self) -> None:
         self.sent = Sent()
-        self.router = router or CountingRouter()
+        resource = Resource(1, "counting/1", Counting)
+        self.machine: Any = resource.machine
+        self.sent.step = lambda _, step: resource.answer_queries(step, CONNECTION)
+        router = Router(self.sent)  # type: ignore[arg-type]
+        router.resources[1] = NodeAddress("n1", 1, 3000)
         self.progress = Progress()
         self.progress.sequences[SESSION] = 0
         self.attachments = Attachments()
@@ -90,7 +90,7 @@ class Queue:
         self.attachments.attach(SESSION, Attachment(CONNECTION, CLIENT))
         sent: Any = self.sent
         delivery = Delivery(sent, {}, self.attachments)
-        self.reads = ReadQueue(sent, self.progress, self.router, delivery)  # type: ignore[arg-type]
+        self.reads = ReadQueue(sent, self.progress, router, delivery)
 
     def add(self, number: int, *, sequence: int = 0, index: int = 0, count: int = 1) -> None:
         operations = encode([[1, "value"]] * count)
@@ -174,14 +174,14 @@ def test_a_read_under_way_goes_with_its_connection() -> None:
 
 def test_answers_that_cannot_be_sent_are_not_all_made() -> None:
     """As soon as they are too large the rest is not asked for, and the client is told to divide."""
-    router = CountingRouter(size_bytes=RESULTS_BYTES_MAX // 8)
-    queue = Queue(router)
+    queue = Queue()
+    queue.machine.size_bytes = RESULTS_BYTES_MAX // 8
     queue.add(1, count=512)
     queue.reads.run_ready(Steps(1000))
     [refused] = queue.sent.messages
     assert type(refused) is Refused
     assert refused.reason == Refusal.TOO_LARGE
-    assert router.run == QUERIES_AT_ONCE
+    assert queue.machine.run == QUERIES_AT_ONCE
 
 
 def reads_of_a_follower(simulation: Simulation) -> tuple[SimulatedCluster, Any]:
