@@ -11,6 +11,9 @@ from copycat.actors.message import message
 
 PROTOCOL_VERSION = 1
 NAME_CHARACTERS_MAX = 255
+TOO_MANY = "too many connections"
+"""Why a node refuses one that it has no room for now: it may come again later."""
+
 REPLACED = "replaced by a newer connection with a node of this name"
 
 

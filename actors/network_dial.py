@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from copycat.actors.endpoint import parse_endpoint
+from copycat.actors.hello import TOO_MANY
 from copycat.actors.network_link import Link
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ ATTEMPTS_MAX = 4  # at once: more are only wanted by a process that stands still
 RETRY_FIRST_S = 0.05
 RETRY_LAST_S = 0.4
 SPARE_RETRY_LAST_S = 3.2
+NO_ROOM_RETRY_FIRST_S = (
+    0.3  # where there was no room: those who have some need the other node's time
+)
+NO_ROOM_RETRY_LAST_S = 4.8
 
 
 class Dial:
@@ -29,11 +34,13 @@ class Dial:
 
     Attributes:
         link: the link that is up, if one is.
+        refusal: why the other node had no room at the last attempts; "" if it did not say so.
     """
 
     def __init__(self, links: "NetworkLinks", endpoint: str, *, spare: bool) -> None:
         parse_endpoint(endpoint)
         self.link: Link | None = None
+        self.refusal = ""
         self._links = links
         self._endpoint = endpoint
         self._is_spare = spare
@@ -70,16 +77,27 @@ class Dial:
         self._give_up("another attempt was faster")
         self.link = link
 
-    def ended(self, link: Link, *, was_up: bool) -> None:
+    def has_refused_again(self, link: Link) -> bool:
+        """Whether a link that has ended had no room, though that was not heard: where there was none
+        the last time, a connection may be cut before the refusal has been read."""
+        return bool(self.refusal) and link.receipts < 2  # no more than its Hello
+
+    def ended(self, link: Link, reason: str, *, was_up: bool) -> None:
         """A link has ended: make the next one after a while, unless a later one is on its way."""
+        no_room = reason if reason.endswith(TOO_MANY) else ""
         is_latest = link is self.link or (bool(self._attempts) and link is [*self._attempts][-1])
         self._attempts.pop(link, None)
         if link is self.link:
             self.link = None
-        if was_up:
+        if was_up or (self.refusal and not no_room):
             self._delay_s = RETRY_FIRST_S
+        elif no_room:
+            self._delay_s = max(self._delay_s, NO_ROOM_RETRY_FIRST_S)
+        self.refusal = no_room
         if is_latest:
             last_s = SPARE_RETRY_LAST_S if self._is_spare else RETRY_LAST_S
+            if no_room:
+                last_s = NO_ROOM_RETRY_LAST_S
             self._plan(min(self._delay_s, last_s))
             self._delay_s = min(self._delay_s * 2, last_s)
 

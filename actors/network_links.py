@@ -15,7 +15,7 @@ from copycat.actors.environment import (
     Traffic,
 )
 from copycat.actors.frame import FIRST_FRAME_BYTES_MAX, Unreadable, encode_control
-from copycat.actors.hello import REPLACED, Hello, hello_of
+from copycat.actors.hello import REPLACED, TOO_MANY, Hello, hello_of
 from copycat.actors.message import BULK_MESSAGES
 from copycat.actors.network_dial import Dial, connect
 from copycat.actors.network_intake import Intake
@@ -37,8 +37,7 @@ class NetworkLinks:
     """The connections of one node; see ``environment.Links``.
 
     Attributes:
-        lost: messages that were dropped because there was no link, or it ended before they were
-            written.
+        lost: messages that were dropped, as there was no link or it ended before that wrote them.
         guarded: whether nodes that connect are strangers until they are admitted.
         intake: what has arrived and waits for its turn.
     """
@@ -316,7 +315,7 @@ class NetworkLinks:
             if len(self._incoming) > self._incoming_max and not is_ours:
                 self.node.log.warning("too many connections %s max=%d", link, self._incoming_max)
                 link.hello = None
-                link.refuse("too many connections")
+                link.refuse(TOO_MANY)
                 return
         if not self._to_look_at:
             self._to_look_at = [link]
@@ -339,9 +338,8 @@ class NetworkLinks:
         same_side[hello.name] = link
         used = self._used.setdefault(hello.name, link)
         if used.hello is not None and used.hello.incarnation != hello.incarnation:
-            self._used[hello.name] = (
-                link  # the other one leads to an earlier life, or to a namesake
-            )
+            # The other one leads to an earlier life, or to a namesake.
+            self._used[hello.name] = link
         self._tell(
             NodeConnected(
                 hello.name,
@@ -384,6 +382,8 @@ class NetworkLinks:
         if link.bulk:
             self._bulk_down(link, reason)
             return
+        if link.dial is not None and link.dial.has_refused_again(link):
+            reason, refused = link.dial.refusal, True
         if hello is not None:
             self._remove(link, hello.name)
             if self._used.get(hello.name) is link:
@@ -398,7 +398,7 @@ class NetworkLinks:
             return
         if hello is None or refused:
             self._tell(NodeUnreachable(link.endpoint, reason, refused))
-        link.dial.ended(link, was_up=hello is not None and not refused)
+        link.dial.ended(link, reason, was_up=hello is not None and not refused)
 
     def _remove(self, link: Link, name: str) -> None:
         """Take a link that was up from the books."""

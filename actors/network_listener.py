@@ -2,7 +2,7 @@
 
 Accepted connections take no more descriptors than the system gives this process less a reserve,
 for disks, for the node's own dialling and for the rest of the process: nobody outside can take
-those. Who has connected and not introduced itself waits in a room of its own, from which the
+those. Where the system gives so few that the reserve would leave little, it is three fifths. Who has connected and not introduced itself waits in a room of its own, from which the
 oldest has to go when it is full; so a crowd that says nothing keeps nobody out who does.
 """
 
@@ -33,9 +33,21 @@ def room_for_links() -> tuple[int, int]:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return INTRODUCED_MAX, INTRODUCING_MAX
-    room = max(limit - RESERVED_DESCRIPTORS, limit // 2)
+    room = max(limit - RESERVED_DESCRIPTORS, limit * 2 // 5)
     introducing = min(INTRODUCING_MAX, room // 4)
     return min(INTRODUCED_MAX, room - introducing), introducing
+
+
+def scarcity() -> str:
+    """What an operator should know of the descriptors of this process; "" if there are enough."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = sum(room_for_links())
+    if limit == resource.RLIM_INFINITY or limit - room >= RESERVED_DESCRIPTORS:
+        return ""
+    return (
+        f"only {limit} descriptors may be open (ulimit -Hn): {limit - room} are kept for the server"
+        f" itself, which are few, and {room} connections are taken; let it have 1,024"
+    )
 
 
 class Listener:
@@ -46,6 +58,8 @@ class Listener:
         self._loop = links.node.loop
         self._sockets: list[socket.socket] = []
         self._opening: dict[asyncio.Task[None], None] = {}
+        # So many are not counted yet, and so many have been ended to make room and are still open.
+        self._at_once = max(1, min(ACCEPTED_AT_ONCE, room_for_links()[1]))
         self._closed = False
 
     async def start(self, host: str, port: int) -> int:
@@ -86,7 +100,7 @@ class Listener:
             self._loop.remove_reader(each.fileno())
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(self._at_once - len(self._opening)):
             try:
                 accepted, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

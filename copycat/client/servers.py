@@ -15,6 +15,7 @@ from copycat.actors.environment import (
     NodeUnreachable,
     Traffic,
 )
+from copycat.actors.hello import TOO_MANY
 from copycat.client.options import SessionOptions
 from copycat.client.window import Window
 
@@ -76,8 +77,12 @@ class SharedLinks:
         self.failures.pop(notice.endpoint, None)
 
     def hurry(self, links: Links, endpoint: str) -> None:
-        """Dial an endpoint at once that may be there again, whatever back-off it was in."""
-        if endpoint in self.failures and endpoint not in self.up.values():
+        """Dial an endpoint at once that may be there again, whatever back-off it was in. One that
+        had no room has been there, and needs its time for those who had some."""
+        failure = self.failures.get(endpoint)
+        if failure is None or failure.endswith(TOO_MANY):
+            return
+        if endpoint not in self.up.values():
             del self.failures[endpoint]  # so that it is hurried once for each failure
             links.hang_up(endpoint)
             links.dial(endpoint, spare=bool(self.up))

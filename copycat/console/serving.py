@@ -16,6 +16,7 @@ from typing import Any
 
 from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.endpoint import parse_endpoint
+from copycat.actors.network_listener import scarcity
 from copycat.console.log_writer import STDERR, LogWriter
 from copycat.errors import ConfigurationError, CopycatError, MachineError
 from copycat.host import ServerHost
@@ -77,6 +78,8 @@ def serve(
     _open_standard_descriptors()
     _raise_limit_of_descriptors()
     log_writer = _log_to_stderr()
+    if scarce := scarcity():
+        log.warning("%s server=%s", scarce, options.name)
     try:
         asyncio.run(_live(options, listen, directory, fail_entries))
     finally:

@@ -12,9 +12,10 @@ from copycat.actors import Actor, NodeAddress
 from copycat.actors.endpoint import EndpointError, parse_endpoint
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.network import ListenError, NoDirectoryError
+from copycat.actors.network_dial import CONNECT_TIMEOUT_S
 from copycat.actors.network_dial import connect as network_dial_connect
-from copycat.actors.network_link import Link
-from copycat.actors.network_links import NetworkLinks
+from copycat.actors.network_link import HELLO_TIMEOUT_S, Link
+from copycat.actors.network_links import LOOK_EVERY_S, NetworkLinks
 from network_world import (
     PATIENCE_S,
     Echo,
@@ -239,6 +240,46 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
         a.stop()
         await watcher.next_of(NodeUnreachable)
         assert delays_s[0] < 0.07
+
+    world_test(body)()
+
+
+def test_who_finds_no_room_stays_away_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 300 ms up to seconds; a connection that ends before the refusal was read changes neither
+    that nor the reason. When there is room it is let in."""
+    monkeypatch.setattr("copycat.actors.network_links.room_for_links", lambda: (0, 2))
+    monkeypatch.setattr("copycat.actors.network_dial.OVERLAP_S", 100.0)
+    delays_s: list[float] = []
+
+    async def body(world: World) -> None:
+        a = await world.node("a")
+        b = await world.node("b")
+        call_later = b.call_later
+
+        def hasten(delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+            if delay_s in {LOOK_EVERY_S, CONNECT_TIMEOUT_S, HELLO_TIMEOUT_S} or delay_s > 50:
+                return call_later(delay_s, callback)
+            delays_s.append(delay_s)
+            return call_later(0, callback)
+
+        monkeypatch.setattr(b, "call_later", hasten)
+        watcher = Seen(b, watching=True)
+        assert a.listening is not None
+        b.links.dial(a.listening)
+        reasons = [(await watcher.next_of(NodeUnreachable)).reason for _ in range(4)]
+
+        def cut(link: Link, reason: str) -> None:
+            link._transport.abort()  # type: ignore[union-attr]
+            link.end(reason)
+
+        monkeypatch.setattr(Link, "refuse", cut)
+        reasons += [(await watcher.next_of(NodeUnreachable)).reason for _ in range(3)]
+        assert set(reasons) == {"refused by the other node: too many connections"}
+        for delay_s, middle_s in zip(delays_s, (0.3, 0.6, 1.2, 2.4, 4.8, 4.8), strict=False):
+            assert 0.75 * middle_s <= delay_s <= 1.25 * middle_s
+        a.links._incoming_max = 1
+        on_a = Seen(a, watching=True)
+        assert (await on_a.next_of(NodeConnected)).node == "b"
 
     world_test(body)()
 

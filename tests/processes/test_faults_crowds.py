@@ -1,8 +1,10 @@
 """Crowds at a server's port, and nobody at the other end of its log: it goes on serving."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from copycat import Client
+from copycat import AsyncClient, Client
 from copycat.actors.address import NodeAddress
 from copycat.actors.codec import encode
 from copycat.actors.frame import encode_envelopes, envelope, frame
 from copycat.actors.network_listener import RESERVED_DESCRIPTORS
+from copycat.errors import Unreachable
 from copycat.protocol.client import SERVER, SubmitCommands
 from copycat.protocol.raft import AppendEntries
-from copycat.resources import DistributedCounter, DistributedMap
-from process_cluster import WAIT_S, ProcessCluster, until
+from copycat.resources import AsyncDistributedCounter, DistributedCounter, DistributedMap
+from process_cluster import WAIT_S, ProcessCluster, now_s, until
 from test_faults_wire import dial, said
 
 DESCRIPTORS = 128
@@ -60,6 +63,46 @@ def test_idle_connections_stop_no_server(alone: ProcessCluster) -> None:
             one.close()
     assert "Traceback" not in alone.errors("n1")
     assert "out of system resource" not in alone.errors("n1")
+
+
+def test_too_many_clients_are_told_so_and_stay_away(tmp_path: Path) -> None:
+    """Servers with few descriptors say at start how few; those clients that get a place are served,
+    the others read why not, and come seldom; no server runs out of descriptors."""
+    cluster = ProcessCluster(tmp_path)
+    few = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+
+    async def visit(began_s: float) -> str:
+        try:
+            async with AsyncClient(*cluster.endpoints, timeout_s=4.0) as client:
+                hits = await client.open(AsyncDistributedCounter, "hits")
+                await hits.increment()
+                await asyncio.sleep(began_s + 5.0 - now_s())
+                await hits.increment()
+        except Unreachable as error:
+            return str(error)
+        return "served"
+
+    async def visit_all() -> list[str]:
+        began_s = now_s()
+        return await asyncio.gather(*[visit(began_s) for _ in range(60)])
+
+    with cluster:
+        for name in cluster.peers:
+            cluster.kill(name)
+            cluster.start(name, *few)
+        cluster.leader()
+        ends = asyncio.run(visit_all())
+        refused = [end for end in ends if end != "served"]
+        assert 15 <= len(ends) - len(refused) < 60
+        for end in refused:
+            assert end.count("too many connections") == 3
+        for name in cluster.peers:
+            errors = cluster.errors(name)
+            assert "only 64 descriptors may be open" in errors
+            assert "Errno 24" not in errors
+            told = re.findall("too many connections (?!.*more like it)", errors)
+            more = re.findall(r"too many connections .*\(and (\d+) more", errors)
+            assert len(told) + sum(map(int, more)) < 7 * len(refused)
 
 
 def test_a_log_that_nobody_reads_holds_up_nobody(alone: ProcessCluster) -> None:
