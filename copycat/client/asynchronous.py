@@ -25,7 +25,7 @@ from copycat.client.loop_inbox import EventListener, LoopInbox, SessionListener
 from copycat.client.options import ServerSelection, SessionOptions
 from copycat.client.servers import SharedLinks
 from copycat.client.session import ClientSession
-from copycat.errors import ClientClosed, InvalidArgument
+from copycat.errors import ClientClosed, InvalidArgument, InvalidType
 from copycat.protocol.client import Consistency
 from copycat.types import NAME_CHARACTERS_MAX, ResourceId, SessionId
 
@@ -208,6 +208,7 @@ class AsyncClient:
             timeout_s: None: the client's; ``math.inf`` waits for ever.
 
         Raises:
+            InvalidType: it is no class of asyncio handles.
             WrongResourceType: the name belongs to a resource of another type.
             UnknownResourceType: a voting server does not know the type.
         """
@@ -220,7 +221,13 @@ class AsyncClient:
                 f"a resource's name has 1 to {NAME_CHARACTERS_MAX} printable characters, not"
                 f" {name!r:.60}"
             )
-        kind, version = handle.resource_type, handle.resource_version
+        try:
+            kind, version = handle.resource_type, handle.resource_version
+        except AttributeError:
+            raise InvalidType(
+                f"{name_of(handle)} is no asyncio handle, which has a `resource_type` and a"
+                " `resource_version`; those of copycat.resources begin with Async"
+            ) from None
         resource = self._resources.get((kind, version, name))
         if resource is None:
             future = self._connected().create_future()
@@ -369,6 +376,11 @@ class _Household:
         if not self.members and self._is_own and not self.node.stopped:
             self.node.stop()
             await asyncio.sleep(0)  # closed sockets are let go of in the loop's next turn
+
+
+def name_of(handle: object) -> str:
+    """What somebody gave as the class of a handle, for an error."""
+    return handle.__name__ if isinstance(handle, type) else repr(handle)[:60]
 
 
 def _known(consistency: object) -> Consistency:

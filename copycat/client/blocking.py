@@ -13,9 +13,9 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from copycat.actors.network_thread import NetworkThread
-from copycat.client.asynchronous import AsyncClient, Handle
+from copycat.client.asynchronous import AsyncClient, Handle, name_of
 from copycat.client.options import ServerSelection
-from copycat.errors import ClientClosed, InvalidArgument, SyncInAsyncError
+from copycat.errors import ClientClosed, InvalidArgument, InvalidType, SyncInAsyncError
 from copycat.types import SessionId
 
 EXIT_TIMEOUT_S = 1.5  # a session takes a second at most to close
@@ -138,10 +138,16 @@ class Client:
             timeout_s: None: the client's; ``math.inf`` waits for ever.
 
         Raises:
+            InvalidType: it is no class of blocking handles.
             WrongResourceType: the name belongs to a resource of another type.
             UnknownResourceType: a voting server does not know the type.
         """
-        kind: type[Handle] = handle.asynchronous
+        kind: type[Handle] | None = getattr(handle, "asynchronous", None)
+        if kind is None:
+            raise InvalidType(
+                f"{name_of(handle)} is no blocking handle, which names the asyncio handle below it as"
+                " `asynchronous`: write one (docs/resources.md shows how), or use copycat.AsyncClient"
+            )
         below = self._runner.run(self._asynchronous.open(kind, name, timeout_s=timeout_s))
         return handle(below, self._runner)
 

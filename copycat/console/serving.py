@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,12 @@ def _loaded(text: str) -> tuple[str, type[StateMachine]]:
         sys.path.insert(0, "")  # a module of yours lies where you are
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"--load {text}: {error}") from error
+    except (Exception, SystemExit) as error:  # a module may do anything when it is loaded
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        theirs = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
+        place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise ConfigurationError(f"--load {text}: module {module!r}: {said}{place}") from error
     if not (isinstance(found, type) and issubclass(found, StateMachine)):
         raise ConfigurationError(f"--load {text}: {attribute} is not a class of state machines")
     return name or found.__name__.removesuffix("Machine").lower(), found

@@ -18,6 +18,7 @@ from copycat.client.blocking import Client
 from copycat.errors import (
     ClientClosed,
     InvalidArgument,
+    InvalidType,
     NoLeader,
     SyncInAsyncError,
     Unreachable,
@@ -95,6 +96,21 @@ def test_errors_name_every_endpoint() -> None:
     with pytest.raises(Unreachable) as caught:
         Client("127.0.0.1:1", timeout_s=0.3)
     assert caught.value.causes == (("127.0.0.1:1", "connection refused"),)
+
+
+def test_a_class_of_the_wrong_kind_is_refused(cluster: FakeCluster) -> None:
+    """Of the other kind of client, or no handle at all: what to do instead is said."""
+    with Client(*cluster.endpoints) as client:
+        for wrong, name in ((AsyncBag, "AsyncBag"), ("bag", "'bag'")):
+            with pytest.raises(InvalidType, match=f"{name} is no blocking handle.*AsyncClient"):
+                client.open(wrong, "o")  # type: ignore[type-var, arg-type]
+
+    async def story() -> None:
+        async with AsyncClient(*cluster.endpoints) as client:
+            with pytest.raises(InvalidType, match="Bag is no asyncio handle"):
+                await client.open(Bag, "o")  # type: ignore[type-var]
+
+    asyncio.run(story())
 
 
 def test_a_deadline_ends_a_call(cluster: FakeCluster) -> None:

@@ -140,6 +140,11 @@ SERVE = ["serve", "--id", "n1", "--data", "data"]
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "no.such:Thing"], "no.such"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "json:dumps"], "dumps"),
         (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "json"], "json"),
+        (
+            ["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "broken:X"],
+            "--load broken:X: module 'broken': ZeroDivisionError: division by zero at ",
+        ),
+        (["--listen", "127.0.0.1:1", "--peers", "n1=a:1", "--load", "broken:X"], "broken.py:2"),
     ],
 )
 def test_serve_refuses_what_cannot_work(
@@ -147,6 +152,7 @@ def test_serve_refuses_what_cannot_work(
 ) -> None:
     """Contradictions, and addresses beyond this machine without a word that it is meant."""
     monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text("X = 1\n1 / 0\n")
     result = call(*SERVE, *words)
     assert not Path("data").exists()
     assert result.exit_code == 2
