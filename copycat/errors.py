@@ -34,6 +34,18 @@ Every error of a call is a ``NotApplied``, an ``OperationFailed`` or an ``Outcom
 first question after a failure is whether it happened.
 """
 
+LEAVE_STOPPED = (
+    "leave it stopped: the others go on as long as they are a majority, and a lost server cannot be"
+    " replaced yet"
+)
+"""What is left to do with a server that has forgotten what it promised."""
+
+BRING_BACK = (
+    "bring it back as it was when this server last stopped, if it has not run since; else"
+    f" {LEAVE_STOPPED}"
+)
+"""What is left to do with a file or directory that is damaged or gone."""
+
 
 class CopycatError(Exception):
     """The root of all errors that this package raises on purpose.

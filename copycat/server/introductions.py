@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from copycat.actors import NodeAddress
 from copycat.actors.environment import Disk
-from copycat.errors import IdentityRefused
+from copycat.errors import LEAVE_STOPPED, IdentityRefused
 from copycat.protocol.client import SERVER
 from copycat.protocol.introductions import AskAlive, Introduce, StillAlive, Unwelcome, Welcome
 from copycat.server.steps import PeerLinked
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 AGAIN_S = 0.25  # an introduction that was not answered is said again
 Introduction = Introduce | Welcome | Unwelcome | AskAlive | StillAlive
-
-REPLACE = "replace it by a new server, as one that was wiped"
 
 
 class _Candidate:
@@ -182,7 +180,7 @@ class Introductions:
                 f"{peer.name} has met a life {message.met:016x} of {self._server.options.name} that"
                 " this server knows nothing of: its data directory is an earlier copy, or was brought"
                 " back as it was, and it has forgotten what it promised since."
-                f" Start the newest directory, or {REPLACE}"
+                f" Start it with the newest directory, as it was when it last stopped, or {LEAVE_STOPPED}"
             )
         candidate = self._candidates.get(peer.name)
         if candidate is not None and candidate.incarnation == incarnation:
@@ -272,8 +270,8 @@ class Introductions:
         if message.life == self._life:
             raise IdentityRefused(
                 f"{peer.name} refused {self._server.options.name}: {message.reason}."
-                " Two servers were started from one data directory or from copies of it: keep the"
-                f" one that runs; if the other one is to stay, {REPLACE}"
+                " Two servers were started from one data directory or from copies of it: keep the one"
+                " that runs, and remove the other"
             )
 
     def _alive(self, peer: "Peer", incarnation: int) -> None:

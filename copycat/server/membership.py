@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from copycat.actors import NodeAddress
 from copycat.actors.environment import Disk, Identity, NodeConnected, NodeUnreachable
-from copycat.errors import ConfigurationError, IdentityRefused
+from copycat.errors import BRING_BACK, LEAVE_STOPPED, ConfigurationError, IdentityRefused
 from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity, cluster_id_of
 
@@ -280,7 +280,7 @@ class Membership:
             raise IdentityRefused(
                 f"{link.endpoint} refused {self._server.options.name}:"
                 f" {link.reason.removeprefix(BY_THE_OTHER_NODE)}."
-                " It must not take part without it: replace it by a new server, as one that was wiped"
+                f" It must not take part without it: {LEAVE_STOPPED}"
             )
         if self._taking_part:
             return
@@ -292,5 +292,5 @@ class Membership:
         if ANOTHER_IDENTITY in link.reason:
             raise IdentityRefused(
                 f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
-                " A server that lost its data must not come back under its old name"
+                f" A server that lost its data must not come back under its old name: {BRING_BACK}"
             )

@@ -19,6 +19,8 @@
 None of them may be retried in the same process: the server stops and a person decides.
 """
 
+from copycat.errors import BRING_BACK
+
 
 class StorageError(Exception):
     """Something on the disk is not as it must be."""
@@ -60,7 +62,7 @@ class LogCorruptError(StorageError):
         self.offset = offset
         super().__init__(
             f"the log is damaged in file {file} at byte {offset} ({reason}): nothing was changed "
-            f"on the disk; restore the directory or replace this server by a new one"
+            f"on the disk; {BRING_BACK}"
         )
 
 
@@ -104,8 +106,7 @@ class SmallFileCorruptError(StorageError):
     def __init__(self, file: str, reason: str) -> None:
         self.file = file
         super().__init__(
-            f"file {file} is damaged ({reason}): it was neither used nor changed; "
-            f"restore the directory or replace this server by a new one"
+            f"file {file} is damaged ({reason}): it was neither used nor changed; {BRING_BACK}"
         )
 
 
@@ -135,8 +136,7 @@ class AmnesiaError(StorageError):
         self.file = file
         super().__init__(
             f"file {file} {reason}: this server has lost what it had promised to others, and nothing"
-            f" was changed on the disk; bring that file back as it was last, or treat this server as"
-            f" a wiped one and replace it by a new one"
+            f" was changed on the disk; {BRING_BACK}"
         )
 
 

@@ -40,6 +40,16 @@ def test_every_fault_has_a_test() -> None:
     assert all(row.count(" | ") == COLUMNS - 1 for row in ROWS)
 
 
+def test_nobody_is_told_to_do_what_cannot_be_done() -> None:
+    """No command replaces a server yet, and an older directory must not be brought back: neither an
+    error nor a page may advise it without a word on that."""
+    texts = dict(sources("copycat", "actors"))
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        texts[page.name] = page.read_text(encoding="utf-8")
+    advice = r"replaced? (?:it |the server |this server )?by\s+a\s+new (?:server|one)|restore the directory"
+    assert [path for path, text in texts.items() if re.search(advice, text)] == []
+
+
 def test_every_test_of_a_fault_is_there() -> None:
     """Who looks for a fault finds it."""
     faults = {

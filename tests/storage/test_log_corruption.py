@@ -284,7 +284,9 @@ def test_the_message_says_where_why_and_what_to_do() -> None:
     assert "\n" not in message
     assert f"{segment_name(1)} at byte {RECORDS_OFFSET}" in message
     assert "index 1 cannot be read" in message
-    assert "restore the directory" in message
+    assert (
+        "bring it back as it was when this server last stopped, if it has not run since" in message
+    )
 
 
 @pytest.mark.parametrize("forged", [batch(3, term=5), batch(1, term=5), batch(2, term=4)])
