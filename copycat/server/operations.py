@@ -1,7 +1,6 @@
 """Operations of a batch find their resources: decoding, routing in runs, and one encoded answer."""
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
@@ -37,7 +36,6 @@ VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 VALUE_DEPTH_MAX = DEPTH_MAX - 2  # an answer is in a list of values, beside the failures
 _TEXTS = frozenset((str, bytes, type(None)))
 _SCALARS = _TEXTS | {int, float, bool}
-_FLAT = _SCALARS | {list}  # as nearly all answers are; then the items of the lists are looked at
 _SIZED = frozenset((str, bytes))
 _NONE = encode(None)
 _ANSWER_LOST = Branch.ANSWER_LOST  # to look it up takes as long as much else
@@ -250,29 +248,36 @@ def _encoded(values: list[Any]) -> bytes | None:
     if len(values) == 1 and type(values[0]) in _SCALARS:  # as nearly always
         return _encoded_alone(values[0])
     if _TEXTS.issuperset(map(type, values)):
-        size_bytes = sum(map(len, filter(None, values)))
-    elif _FLAT.issuperset(map(type, values)):
-        lists = [value for value in values if type(value) is list]
-        if sum(map(len, lists)) > VALUES_BYTES_MAX:  # each item takes a byte at least
+        if sum(map(len, filter(None, values))) > VALUES_BYTES_MAX:
             return None
-        items = list(chain.from_iterable(lists))
-        if not _SCALARS.issuperset(map(type, items)):
-            return None
-        if len(lists) < len(values):
-            items += [value for value in values if type(value) is not list]
-        integers = [item for item in items if type(item) is int]
-        if integers and not -INTEGER_BOUND <= min(integers) <= max(integers) < INTEGER_BOUND:
-            return None
-        size_bytes = sum([len(item) for item in items if type(item) is bytes or type(item) is str])
-    else:
-        return None
-    if size_bytes > VALUES_BYTES_MAX:
+    elif not _are_flat(values):
         return None
     try:
         encoded = encode_trusted(values)  # by all that was found, these are plain
     except CodecError:
         return None
     return encoded if len(encoded) <= VALUES_BYTES_MAX else None
+
+
+def _are_flat(values: list[Any]) -> bool:
+    """Whether these are scalars and lists of them, as nearly all answers are, and take no more than they
+    may; each item takes a byte at least."""
+    left_bytes = VALUES_BYTES_MAX
+    for value in values:
+        items = value if type(value) is list else (value,)
+        left_bytes -= len(items)
+        if left_bytes < 0:
+            return False
+        for item in items:
+            kind = type(item)
+            if kind is bytes or kind is str:
+                left_bytes -= len(item)
+            elif kind is int:
+                if not -INTEGER_BOUND <= item < INTEGER_BOUND:
+                    return False
+            elif kind not in _SCALARS:
+                return False
+    return left_bytes >= 0
 
 
 def _encoded_alone(value: Any) -> bytes | None:
