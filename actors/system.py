@@ -294,7 +294,8 @@ class Node:
             ended.__cause__ = error
             error = ended
         self.failure = error
-        self.log.critical("node failed node=%s error=%r", self.name, error, exc_info=error)
+        kind = type(error).__name__
+        self.log.critical("node failed node=%s error=%s", self.name, kind, exc_info=error)
         self.stop()
         if self.on_failure is not None:
             self.on_failure(error)

@@ -19,7 +19,7 @@ from copycat.actors.disk import DirectoryInUseError
 from copycat.actors.endpoint import parse_endpoint
 from copycat.actors.network_listener import scarcity
 from copycat.console.log_writer import STDERR, LogWriter
-from copycat.errors import ConfigurationError, CopycatError, MachineError
+from copycat.errors import ConfigurationError, CopycatError
 from copycat.host import ServerHost
 from copycat.machine import StateMachine, installed_catalog
 from copycat.server.options import ServerOptions
@@ -146,11 +146,8 @@ class LogFormatter(logging.Formatter):
         return line if line.isprintable() else "".join(map(_shown, line))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
-        """Nothing, or where a bug showed itself."""
-        error = ei[1]
-        if isinstance(error, CopycatError | StorageError | OSError) and not isinstance(
-            error, MachineError
-        ):
+        """Nothing, or where a bug showed itself. What is none is the last line of the process."""
+        if isinstance(ei[1], CopycatError | StorageError | OSError):
             return ""
         return super().formatException(ei)
 

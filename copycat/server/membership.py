@@ -275,22 +275,15 @@ class Membership:
         if not link.reason.startswith(BY_THE_OTHER_NODE):
             return
         reason = link.reason.removeprefix(BY_THE_OTHER_NODE)
-        self._server.note("warning", f"refused by {link.endpoint}: {reason}")
-        if LOST_DATA in link.reason:
-            raise IdentityRefused(
-                f"{link.endpoint} refused {self._server.options.name}:"
-                f" {link.reason.removeprefix(BY_THE_OTHER_NODE)}."
-                f" It must not take part without it: {LEAVE_STOPPED}"
-            )
-        if self._taking_part:
-            return
-        if NOT_A_MEMBER in link.reason:
+        said = f"{link.endpoint} refused {self._server.options.name}: {reason}."
+        if LOST_DATA in reason:
+            raise IdentityRefused(f"{said} It must not take part without it: {LEAVE_STOPPED}")
+        if NOT_A_MEMBER in reason and not self._taking_part:
             raise ConfigurationError(
-                f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
-                " Give the name and the peers that the cluster was founded with"
+                f"{said} Give the name and the peers that the cluster was founded with"
             )
-        if ANOTHER_IDENTITY in link.reason:
+        if ANOTHER_IDENTITY in reason and not self._taking_part:
             raise IdentityRefused(
-                f"{link.endpoint} refused {self._server.options.name}: {link.reason}."
-                f" A server that lost its data must not come back under its old name: {BRING_BACK}"
+                f"{said} A server that lost its data must not come back under its old name: {BRING_BACK}"
             )
+        self._server.note("warning", f"refused by {link.endpoint}: {reason}")

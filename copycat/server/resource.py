@@ -5,6 +5,7 @@ scheduled is dropped, the same on every server. ``UsersCode`` knows the few ends
 server and spare another; those stop the node.
 """
 
+import logging
 from typing import Any
 
 from copycat.actors import NodeAddress
@@ -22,7 +23,7 @@ from copycat.machine.state_machine import (
 from copycat.protocol.client import Branch
 from copycat.server.server_actor import ServerActor
 from copycat.server.steps import AnswerQueries, ApplyOperations, EndSession, FireTimer
-from copycat.server.users_code import QueryInterrupted, Recursion, UsersCode, is_kind
+from copycat.server.users_code import QueryInterrupted, Recursion, UsersCode, is_kind, place_of
 from copycat.types import ResourceId, SessionId
 
 Failure = tuple[int, int, str, str]  # place, branch, kind, text
@@ -94,7 +95,10 @@ class Resource(ServerActor):
                     value = declared.call(machine, commit, *operation[2:])
                 except BaseException as error:  # noqa: BLE001 - users' code
                     said = users_code.result(error, self._place(operation[1], index))
-                    failures.append((len(values), *self._failure(declared, operation, error, said)))
+                    failure = self._failure(declared, operation, error, said)
+                    failures.append((len(values), *failure))
+                    if failure[0] == Branch.FAILED:
+                        self._log_failed("command failed", operation[1], index, error, said)
                     del effects[before:]
                 commit.owner = None
                 if len(effects) > before:
@@ -185,17 +189,31 @@ class Resource(ServerActor):
         try:
             getattr(self.machine, method)(commit, *values)
         except BaseException as error:  # noqa: BLE001 - users' code
-            kind, reason = users_code.result(error, self._place(method, message.index))
-            self.logger("copycat.server").warning(
-                "state machine failed, and what it published and scheduled is dropped"
-                " resource=%d type=%s method=%s index=%d error=%s reason=%s",
-                self.resource, self.kind, method, message.index, kind, reason,
-            )  # fmt: skip
+            said = users_code.result(error, self._place(method, message.index))
+            what = "state machine failed, and what it published and scheduled is dropped"
+            self._log_failed(what, method, message.index, error, said, logging.WARNING)
             del effects[before:]
         else:
             self._keep_timers(effects, before)
         commit.owner = None
         users_code.running = None
+
+    def _log_failed(
+        self,
+        what: str,
+        method: str,
+        index: int,
+        error: BaseException,
+        said: tuple[str, str],
+        level: int = logging.INFO,
+    ) -> None:
+        """Leave a trace of a failure: the caller of a command has its kind and text, if anybody; where
+        it was raised is known here alone."""
+        self.logger("copycat.server").log(
+            level,
+            what + " resource=%d type=%s method=%.60s index=%d error=%s reason=%s%s",
+            self.resource, self.kind, method, index, *said, place_of(error),
+        )  # fmt: skip
 
     def _place(self, method: str, index: int | None = None) -> str:
         """How a call is named that stops the server; a query has no index."""

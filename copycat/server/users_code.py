@@ -27,6 +27,7 @@ _FAILED = "failed-entry/"  # the version of a type ends in no dot
 _NEVER_RESULTS = (KeyboardInterrupt, MemoryError)
 # What users' classes may say otherwise, or not at all, is asked of the interpreter's own.
 _NAME: Any = vars(type)["__name__"]
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _EXCEPTIONS: Any = vars(BaseExceptionGroup)["exceptions"]
 EXCEPTIONS_MAX = 10_000
 KIND_CHARACTERS_MAX = 100
@@ -187,7 +188,7 @@ class UsersCode:
             reason = reason_of(error)
         except _NEVER_RESULTS:
             reason = ""
-        said = f"{kind_of(error)}: {reason}".removesuffix(": ")
+        said = f"{kind_of(error)}: {reason}".removesuffix(": ") + place_of(error)
         if not _holds(error, _NEVER_RESULTS):
             why = (
                 "the servers run different minor versions of Python"
@@ -205,6 +206,17 @@ def kind_of(error: BaseException) -> str:
     """The name of an exception's class, which is state."""
     name: str = _NAME.__get__(type(error))
     return name[:KIND_CHARACTERS_MAX]
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised: " in f (file:line)", or "" if it was nowhere."""
+    place = _TRACEBACK.__get__(error)
+    if place is None:
+        return ""
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    return f" in {code.co_name} ({code.co_filename}:{place.tb_lineno})"
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,6 +137,10 @@ def cluster(tmp_path: Path) -> Iterator[OddCluster]:
         yield servers
 
 
+def _is_said(cluster: OddCluster, name: str, text: str) -> bool:
+    return text in cluster.errors(name)
+
+
 def test_a_machine_that_exits_or_recurses_is_answered(cluster: OddCluster) -> None:
     """Commands and queries end so on all servers alike, also when all of them start again."""
     calls = [("end", "exit"), ("end", "recursion"), ("end_query", "exit"), ("hello",)]
@@ -146,7 +151,10 @@ def test_a_machine_that_exits_or_recurses_is_answered(cluster: OddCluster) -> No
     assert [type(end) for end in ends] == failed
     assert [end.kind for end in ends[:3]] == ["SystemExit", "RecursionError", "SystemExit"]
     assert ends[-1] == [FRAMES_MAX] * 2, "from wherever it is called, there is the same room"
+    trace = " error=SystemExit reason=7 in ended ("
     for name in cluster.peers:
+        until(partial(_is_said, cluster, name, trace), "it leaves a trace")
+        assert "command failed resource=" in cluster.errors(name)
         cluster.kill(name)
         cluster.start(name)
     assert cluster.ask(("hello",), ("known_depths",)) == ["hi", [FRAMES_MAX] * 2]
@@ -166,9 +174,11 @@ def test_a_command_that_no_server_can_apply_stops_them_until_it_is_failed(
     assert stopped
     for name in stopped:
         assert cluster.ended(name) == 1
-        last = cluster.errors(name).splitlines()[-1]
+        last = cluster.last_words(name)
         assert last.startswith("copycat: method 'end' of resource")
         assert f"ended by {kind}" in last
+        assert " in ended (" in last
+        assert "oddities.py:" in last
         assert "--fail-entry" in last
     index = last.partition("at index ")[2].partition(" ")[0]
     for name in cluster.peers:
