@@ -88,7 +88,14 @@ class LocalCluster:
         Raises:
             TimeoutError: no server has led for ``timeout_s``.
         """
-        name = self._thread.run(self._wait_for_leader(), timeout_s)
+        try:
+            name = self._thread.run(self._wait_for_leader(), timeout_s)
+        except TimeoutError:
+            running = sum(not host.stopped for host in self._hosts.values())
+            raise TimeoutError(
+                f"no server has led for {timeout_s:g} s: {running} of {len(self._peers)} run, and"
+                f" {len(self._peers) // 2 + 1} have to"
+            ) from None
         self.kill(name)
         return name
 

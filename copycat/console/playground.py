@@ -25,7 +25,7 @@ from copycat.actors.endpoint import parse_endpoint
 from copycat.actors.network import free_ports
 from copycat.client.status import Inquiry
 from copycat.console.health import health_of
-from copycat.errors import ConfigurationError, CopycatError
+from copycat.errors import ConfigurationError, CopycatError, IdentityRefused
 
 HOST = "127.0.0.1"
 SERVERS = 3  # of a playground, if nobody says how many
@@ -169,15 +169,21 @@ class Playground:
                     return health.leader
                 for each in running:
                     if not each.is_running():
-                        raise PlaygroundError(
-                            f"server {each.name} has ended: {self.last_words(each.name)}"
-                        )
+                        raise self._ended(each)
                 if time.monotonic() > end_s:
                     raise PlaygroundError(
                         f"the servers have no leader after {timeout_s:g} s; their logs are in"
                         f" {self.directory}"
                     )
                 await asyncio.sleep(POLL_S)
+
+    def _ended(self, process: Process) -> CopycatError:
+        """Why a server has ended by itself, as an error with its exit code if that is known."""
+        words = self.last_words(process.name).removeprefix("copycat: ")
+        text = f"server {process.name} has ended: {words}"
+        codes = {child.pid: child.returncode for child in _children}
+        kinds = {8: IdentityRefused, 2: ConfigurationError}
+        return kinds.get(codes.get(process.pid, 1), PlaygroundError)(text)
 
     def restart(self, name: str) -> None:
         """Start a server again that does not run, with its data and on its old port."""

@@ -79,6 +79,12 @@ def serve(
     _open_standard_descriptors()
     _raise_limit_of_descriptors()
     log_writer = _log_to_stderr()
+    if _differs(listen, own := options.peers[options.name]):
+        log.warning(
+            "this server listens at %s, and --peers say that it is to be dialled at %s: if the one does"
+            " not lead to the other, nobody finds it server=%s",
+            listen, own, options.name,
+        )  # fmt: skip
     if scarce := scarcity():
         log.warning("%s server=%s", scarce, options.name)
     try:
@@ -181,6 +187,12 @@ def _raise_limit_of_descriptors() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # then it goes on with what it has
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _differs(listen: str, dialled: str) -> bool:
+    """Whether a server may listen elsewhere than where others dial it."""
+    (host, port), (_, other_port) = parse_endpoint(listen), parse_endpoint(dialled)
+    return listen != dialled and not (host in {"0.0.0.0", "::"} and port == other_port)
 
 
 def _check_loopback(endpoint: str) -> None:

@@ -360,8 +360,8 @@ class Applier(ServerActor):
         if machine is None or machine.version != version:
             raise ConfigurationError(
                 f"the log opens a resource of type {kind} version {version}, which this server"
-                " does not have: install the package that provides it and start again;"
-                " nothing is lost"
+                " does not have: install the package that provides it, or give `serve` the --load that"
+                " the other servers have, and start again; nothing is lost"
             )
         if index in self._users_code.failed_entries:
             raise _NotMadeError(f"a {kind} is not made: the operator has decided that it fails")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from copycat.actors import NodeAddress
 from copycat.actors.environment import Disk, Identity, NodeConnected, NodeUnreachable
 from copycat.errors import BRING_BACK, LEAVE_STOPPED, ConfigurationError, IdentityRefused
+from copycat.server.options import TIMING
 from copycat.storage.amnesia import refuse_amnesia
 from copycat.storage.identity import ClusterConfiguration, ServerIdentity, cluster_id_of
 
@@ -225,6 +226,18 @@ class Membership:
         )
         self._server.note("warning", f"refused {link.node}: {text}")
         self._server.environment.links.refuse(link.node, text)
+
+    def compare_timing(self, link: NodeConnected) -> None:
+        """Warn of a peer with another election time-out: elections would not be what either expects."""
+        own = self._server.options.timing
+        for told in link.offers:
+            if told.startswith(TIMING) and told != own:
+                theirs, ours = (each.removeprefix(TIMING)[:-1] for each in (told, own))
+                self._server.note(
+                    "warning",
+                    f"{link.node} has an election time-out of {theirs:.60}, and this server of {ours}:"
+                    " give all servers the same, or the one with the shorter disturbs the others",
+                )
 
     def refuse_lost(self, peer: "Peer", seen: str) -> None:
         """Refuse a member that does not have any more what it had acknowledged to this server."""

@@ -9,6 +9,7 @@ from copycat.server.users_code import Recursion
 from copycat.types import NAME_CHARACTERS_MAX
 
 SERVERS_MAX = 9
+TIMING = "election-timeout/"
 SESSION_TIMEOUT_MIN_S = 1.0
 SESSION_TIMEOUT_ELECTIONS = 1.5  # longest election time-outs: no session is shorter
 
@@ -83,6 +84,13 @@ class ServerOptions:
     def session_timeout_min_s(self) -> float:
         """The shortest session time-out that a client gets; it outlasts an election."""
         return max(SESSION_TIMEOUT_MIN_S, SESSION_TIMEOUT_ELECTIONS * self.election_timeout_max_s)
+
+    @property
+    def timing(self) -> str:
+        """What a server says in its HELLO of its election time-out; the version of a type of resource
+        ends in no dot."""
+        shortest, longest = self.election_timeout_min_s, self.election_timeout_max_s
+        return f"{TIMING}{shortest * 1000:.0f}ms..{longest * 1000:.0f}ms."
 
     @property
     def votes_again_s(self) -> float:

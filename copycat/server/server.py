@@ -97,7 +97,7 @@ class Server(ServerActor):
         self.options = options
         self.now_s = self.environment.clock.monotonic_s
         self.users_code = UsersCode(options.recursion, options.failed_entries)
-        self.offers = (*options.catalog.offers(), *self.users_code.offers)
+        self.offers = self._offers()
         self.ballot = Ballot(disk)
         self.log = Log(disk, segment_bytes=options.segment_bytes)
         self.outbox = Outbox(self.ballot, self.log)
@@ -170,7 +170,11 @@ class Server(ServerActor):
         """Have these commands be carried out by nobody; nothing may have been applied yet."""
         assert not self.progress.applied_index and not self.membership.introduced, "it is too late"
         self.users_code.failed_entries = indexes
-        self.offers = (*self.options.catalog.offers(), *self.users_code.offers)
+        self.offers = self._offers()
+
+    def _offers(self) -> tuple[str, ...]:
+        """What it says of itself in its HELLO."""
+        return (*self.options.catalog.offers(), *self.users_code.offers, self.options.timing)
 
     def following(self) -> dict[str, Following]:
         """What a leader knows of its followers by name; empty on a server that does not lead."""
@@ -399,6 +403,7 @@ class Server(ServerActor):
         elif self.membership.peer_connected(peer, message):
             peer.links[message.endpoint, message.incarnation] = None
             peer.offers = message.offers
+            self.membership.compare_timing(message)
             self.users_code.see_offers(
                 each.offers for each in self.peers.values() if each.offers is not None
             )

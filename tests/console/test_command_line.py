@@ -159,6 +159,14 @@ def test_serve_refuses_what_cannot_work(
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("group", ["cluster", "counter", "map", "lock", "topic"])
+def test_no_line_of_help_is_cut_off(group: str) -> None:
+    """What a command does is said to the end, on 80 columns."""
+    shown = call(group, "--help").stdout.partition("Commands:")[2]
+    assert shown
+    assert "..." not in shown
+
+
 def test_help_and_status_start_quickly() -> None:
     """Neither loads a server, an actor system or a screen before it needs one."""
     script = (

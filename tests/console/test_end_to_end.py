@@ -225,6 +225,10 @@ def test_a_wiped_server_is_refused(breakable: Shell) -> None:
     )
     assert ended.returncode == 8
     assert "wiped" in ended.stderr.splitlines()[-1]
+    shutil.rmtree(playground.directory / victim)
+    up = shell.run("cluster", "up")
+    assert up.returncode == 8
+    assert up.stderr.startswith(f"copycat: server {victim} has ended: ")
 
 
 def serving(shell: Shell, data: Path, endpoint: str) -> list[str]:

@@ -108,6 +108,12 @@ def test_a_server_is_given_a_second_or_an_election_timeout() -> None:
     assert health_of(heard_ago(6_001, longest_ms=6_000)).verdict == "degraded"
 
 
+def test_what_is_not_there_is_said_once() -> None:
+    """The verdict names the leader if there is one, and does not repeat itself."""
+    health = health_of([status("n1", leader=""), silence("n2"), silence("n3")])
+    assert lines(health)[0] == "no leader: term 42, 1 of 3 servers reachable"
+
+
 def test_servers_are_in_the_order_of_their_numbers() -> None:
     """n2 comes before n10."""
     answers: list[Answer] = [replace(status("n1"), name=name) for name in ("n10", "n2", "b", "n1")]

@@ -78,6 +78,30 @@ def test_a_directory_of_another_name_is_refused(cluster: ProcessCluster) -> None
     assert "belongs to server 'n2'" in ended.stderr.splitlines()[-1]
 
 
+def test_what_does_not_fit_together_is_warned_of(tmp_path: Path) -> None:
+    """Another election time-out than the others', and a port where nobody dials; it is taken."""
+    cluster = ProcessCluster(tmp_path)
+    words = cluster.words
+
+    def odd_words(name: str) -> list[str]:
+        odd = words(name)
+        if name == "n3":
+            odd += ["--election-timeout", "1s..2s"]
+            odd[odd.index("--listen") + 1] = f"127.0.0.1:{free_ports(1, HOST)[0]}"
+        return odd
+
+    cluster.words = odd_words  # type: ignore[method-assign]
+    with cluster:
+        timing = (
+            "n3 has an election time-out of 1000ms..2000ms, and this server of 300ms..600ms: give"
+        )
+        until(lambda: timing in cluster.errors("n1"), "a peer says so")
+        until(lambda: "n1 has an election time-out of 300ms" in cluster.errors("n3"), "it, too")
+        said = cluster.errors("n3")
+        assert f"--peers say that it is to be dialled at {cluster.peers['n3']}: if" in said
+        assert "to be dialled" not in cluster.errors("n1")
+
+
 def test_other_peers_than_the_founders_are_refused(cluster: ProcessCluster) -> None:
     """A name more does not make a cluster larger: the exit code is 2, and nothing is changed."""
     increment(cluster)

@@ -70,6 +70,15 @@ def test_a_consistency_that_there_is_not_is_refused_at_once(
     assert users.get("user 1", consistency=copycat.Consistency.SEQUENTIAL) == 1
 
 
+def test_without_a_leader_there_is_none_to_kill() -> None:
+    """The error says what is missing."""
+    with copycat.local(nodes=3, types=TYPES) as servers:
+        servers.kill_leader()
+        servers.kill_leader()
+        with pytest.raises(TimeoutError, match=r"has led for 0\.3 s: 1 of 3 run, and 2 have to"):
+            servers.kill_leader(timeout_s=0.3)
+
+
 def test_a_lock_excludes_clients_of_a_cluster(cluster: LocalCluster) -> None:
     """Threads with sessions of their own enter one at a time, and nobody is left out."""
     inside: list[str] = []

@@ -15,7 +15,7 @@ def command() -> None:
     """
 
 
-@command.command("up")
+@command.command("up", short_help="Start a playground, and wait until it has a leader.")
 @click.option(
     "-n",
     "servers",
@@ -49,7 +49,7 @@ def down(*, force: bool, wipe: bool) -> None:
     click.echo(f"stopped {stopped} {servers}" + (", data removed" if wipe else ""))
 
 
-@command.command("ls")
+@command.command("ls", short_help="List the servers of the playground.")
 @click.pass_context
 def ls(context: click.Context) -> None:
     """List the servers of the playground; exit with 3 if there is none."""

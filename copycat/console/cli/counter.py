@@ -10,7 +10,11 @@ def command() -> None:
     """Increment and read a counter."""
 
 
-@command.command("incr", context_settings={"ignore_unknown_options": True})  # -5 is a number
+@command.command(
+    "incr",
+    short_help="Add N to the counter NAME, and print the value.",
+    context_settings={"ignore_unknown_options": True},  # -5 is a number
+)
 @click.argument("name")
 @click.argument("n", type=int, default=1)
 @pass_settings

@@ -33,7 +33,7 @@ def command() -> None:
     """Hold a lock."""
 
 
-@command.command("run")
+@command.command("run", short_help="Run a command while holding the lock NAME.")
 @click.argument("name")
 @click.option(
     "--wait",

@@ -72,7 +72,7 @@ def delete(context: click.Context, settings: Settings, name: str, key: str) -> N
             _say_absent(context, name, key)
 
 
-@command.command("ls")
+@command.command("ls", short_help="Print all keys and values, one pair a line.")
 @click.argument("name")
 @pass_settings
 def ls(settings: Settings, name: str) -> None:

@@ -91,14 +91,16 @@ def lines(health: "Health") -> list[str]:
     """The screen for people."""
     from copycat.console.notation import printable
 
-    leader = "no leader" if health.leader is None else f"leader {printable(health.leader)}"
-    term = "" if health.term is None else f", term {health.term}"
-    reached = f"{len(health.statuses)} of {health.total} servers reachable"
+    told = [f"{len(health.statuses)} of {health.total} servers reachable"]
+    if health.term is not None:
+        told.insert(0, f"term {health.term}")
+    if health.leader is not None:
+        told.insert(0, f"leader {printable(health.leader)}")
     rows = [["SERVER", "ROLE", "TERM", "LAST", "COMMIT", "APPLIED", "LOG", "SESSIONS"]]
     rows += [_row(member, health.leader) for member in health.members]
     widths = [max(len(row[at]) for row in rows if at < len(row)) for at in range(len(rows[0]))]
     return [
-        f"{health.verdict}: {leader}{term}, {reached}",
+        f"{health.verdict}: {', '.join(told)}",
         *["  ".join(_aligned(row, widths)).rstrip() for row in rows],
         *[
             printable(f"{_place(member)}: {member.reason}")

@@ -40,6 +40,7 @@ DROPPED = "ADDRESS LOG CLIENTS TERM UP HEARD APPLY-LAG MATCH".split()
 LEADERLESS_COLUMNS = "NODE ROLE STATE TERM LAST COMMIT APPLY-LAG UP CLIENTS LOG ADDRESS".split()
 LEADERLESS_DROPPED = "ADDRESS LOG CLIENTS UP APPLY-LAG COMMIT".split()
 WORDS = ("NODE", "ROLE", "STATE", "ADDRESS")  # columns that are no figures
+NOT_RUNNING = ("connection refused", "connection closed", "connection reset by peer")
 KEYS_OF_HELP = " q quit   p pause   ? back"
 HELP = (
     ("NODE", "the server's name; * leads"),
@@ -274,11 +275,15 @@ def _no_leader(picture: Picture, leaderless: Leaderless) -> Section:
 
 
 def _cause(health: Health) -> str:
-    missing = ", ".join(printable(each.id) for each in health.members if each.status is None)
-    if missing and any(status.role == "inactive" for status in health.statuses):
-        return f"The first start needs all servers up once: start {missing}."
+    silent = [each for each in health.members if each.status is None]
+    # Where nobody listens a server has to be started; one that is there and says nothing does not.
+    gone = ", ".join(printable(each.id) for each in silent if each.reason in NOT_RUNNING)
+    mute = ", ".join(printable(each.id) for each in silent if each.reason not in NOT_RUNNING)
+    do = "; ".join([f"start {gone}"] * bool(gone) + [f"{mute} may hang"] * bool(mute))
+    if silent and any(status.role == "inactive" for status in health.statuses):
+        return f"The first start needs all servers up once: {do}."
     if len(health.statuses) < health.majority:
-        return f"{len(health.statuses)} of {health.total} servers answer: start {missing}."
+        return f"{len(health.statuses)} of {health.total} servers answer: {do}."
     return "A majority is there: an election should settle it in a moment."
 
 
