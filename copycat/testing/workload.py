@@ -38,16 +38,16 @@ VISITOR = "visitor"
 AWAKENING_S = 0.01  # in which a client that was paused learns what it has lost
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
-MAP_PIPELINE_MAX = 3
-READS_MAX = 5  # at a time
+MAP_PIPELINE_MAX, READS_MAX = 5, 8  # at a time
 KEYS = ("ann", "bob", "cid", "dan")
 SPREADS_S = (0.0, 0.0, 0.004)
 SPREAD_CHANCE = 0.1
 """How often a client that counts pauses between two calls, for so long at most: what is called
 without a pause goes as one, and so nothing could come before its turn."""
 
-PAUSE_MEAN_S = 0.1
-READ_PAUSE_MEAN_S = 0.05
+PAUSE_MEAN_S = 0.2
+READ_PAUSE_MEAN_S = 0.1
+VISIT_PAUSE_MEAN_S = 0.4  # a world costs by its entries: better few, with many calls in each
 HOLDS_MAX_S = (1.0, 4.0)
 PAYLOAD_BYTES_MAX = 2_000
 PUBLISHED_AT_ONCE = (1, 1, 10)
@@ -317,14 +317,15 @@ class Workload:
         users = await client.open(AsyncDistributedMap[str, int], "users")
         ballast = await client.open(AsyncDistributedMap[str, bytes], "ballast")
         while self._works(_name(client)):
-            calls = [
+            calls: list[Awaitable[Any]] = [
                 self._call(client, self._use_key(client, users))
                 for _ in range(self.chance.randint(1, MAP_PIPELINE_MAX))
             ]
+            value = bytes(self.chance.randint(0, PAYLOAD_BYTES_MAX))
+            put = ballast.put("ballast", value, timeout_s=self._timeout_s())
+            calls.append(self._call(client, self._ended(put)))
             for call in calls:
                 await call
-            value = bytes(self.chance.randint(0, PAYLOAD_BYTES_MAX))
-            await self._ended(ballast.put("ballast", value, timeout_s=self._timeout_s()))
             await self._pause()
 
     async def _use_key(self, client: AsyncClient, users: AsyncDistributedMap[str, int]) -> None:
@@ -461,7 +462,7 @@ class Workload:
                 self.cluster.simulation.crash(name)
             await client.close()
             self.cluster.simulation.nodes[name].stop()
-            await self._pause()
+            await asyncio.sleep(self.chance.expovariate(1 / VISIT_PAUSE_MEAN_S))
 
     # At the end.
 
