@@ -82,7 +82,7 @@ class Simulation:
     @property
     def now_s(self) -> float:
         """Virtual seconds since the world began."""
-        return self.loop.time()
+        return self.loop.now_s
 
     @property
     def events(self) -> int:

@@ -230,23 +230,24 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
     of_users = any(part.of_users for part in parts)
     fixed_s = sum(each_s for units, each_s in after if units is None)
     counted = [(units, each_s) for units, each_s in after if units is not None]
+    is_charged_before = not after
 
-    def charge(result: Any, arguments: tuple[Any, ...]) -> None:
-        processor = Processor.at_work
-        if processor is not None:
-            cost_s = fixed_s
-            for units, each_s in counted:
-                cost_s += each_s * units(result, *arguments)
-            processor.charge(cost_s, of_users=of_users)
+    def charge(processor: Processor, result: Any, arguments: tuple[Any, ...]) -> None:
+        cost_s = fixed_s
+        for units, each_s in counted:
+            cost_s += each_s * units(result, *arguments)
+        processor.charge(cost_s, of_users=of_users)
 
     @wraps(function)
     def charged(*arguments: Any, **options: Any) -> Any:
         processor = Processor.at_work
-        if processor is not None:
-            for units, each_s in before:
-                processor.charge(each_s if units is None else each_s * units(None, *arguments))
+        if processor is None:
+            return function(*arguments, **options)
+        for units, each_s in before:
+            processor.charge(each_s if units is None else each_s * units(None, *arguments))
         result = function(*arguments, **options)
-        charge(result, arguments)
+        if not is_charged_before:
+            charge(processor, result, arguments)
         return result
 
     @wraps(function)
@@ -258,12 +259,27 @@ def _charged(function: Callable[..., Any], parts: Sequence[Cost]) -> Callable[..
         return result
 
     @wraps(function)
+    def charged_by_units(*arguments: Any, **options: Any) -> Any:  # as most others are
+        result = function(*arguments, **options)
+        processor = Processor.at_work
+        if processor is not None:
+            processor.charge(fixed_s + each_s * units(result, *arguments))
+        return result
+
+    @wraps(function)
     def charged_at_its_end(*arguments: Any) -> Generator[Any, Any, Any]:
         result = yield from function(*arguments)
-        charge(result, arguments)
+        processor = Processor.at_work
+        if processor is not None:
+            charge(processor, result, arguments)
         return result
 
     if inspect.isgeneratorfunction(function):  # it goes on in several turns
         assert not before, "what is worked on in turns is charged when it is done"
         return charged_at_its_end
-    return charged if before or counted or of_users else charged_as_always
+    if before or of_users or len(counted) > 1:
+        return charged
+    if counted:
+        ((units, each_s),) = counted
+        return charged_by_units
+    return charged_as_always

@@ -67,6 +67,7 @@ class Timeliness:
         self.led_within_s = LED_WITHIN_S
         self.link_bytes_max = WRITE_BUFFER_BYTES_MAX
         self._cluster = cluster
+        self._loop = cluster.simulation.loop  # it is asked after every event
         self._story = story
         self._applied = applied
         self._told = told
@@ -111,7 +112,7 @@ class Timeliness:
 
     def look(self) -> None:
         """Look at what takes its time, every few milliseconds of the world."""
-        now_s = self._cluster.simulation.now_s
+        now_s = self._loop.now_s
         passed_s = now_s - self._looked_s
         if passed_s < LOOK_EVERY_S:
             return
