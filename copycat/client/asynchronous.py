@@ -272,7 +272,7 @@ class AsyncClient:
         Raises:
             InvalidArgument: there is no such consistency.
         """
-        if type(consistency) is not Consistency:
+        if consistency.__class__ is not Consistency:  # no call, as this is for each query
             consistency = _known(consistency)
         future = self._connected().create_future()
         deadline_s = self._deadline_s(timeout_s)

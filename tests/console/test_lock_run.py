@@ -71,7 +71,8 @@ def test_a_wait_is_for_a_leader_too(tmp_path: Path) -> None:
 def test_a_wait_in_the_queue_ends_without_a_majority(tmp_path: Path) -> None:
     """The cluster's time stands still then, and so the command looks at its own."""
     with started(tmp_path) as shell:
-        holder = shell.begin("lock", "run", "busy", "--", "sh", "-c", "echo held; exec sleep 8")
+        hold = ("lock", "run", "busy", "--session-timeout", "1m")
+        holder = shell.begin("--timeout", "1s", *hold, "--", "sh", "-c", "echo held; exec sleep 60")
         assert read_line(holder) == "held"
         began_s = time.monotonic()
         waiting = shell.begin("lock", "run", "busy", "--wait", "3s", "--", "echo", "never")
@@ -84,8 +85,12 @@ def test_a_wait_in_the_queue_ends_without_a_majority(tmp_path: Path) -> None:
         out, err = waiting.communicate(timeout=WAIT_S)
         assert (waiting.returncode, out) == (3, ""), err
         assert time.monotonic() - began_s < 6
-        holder.kill()
-        holder.communicate()
+        code, _, err = end(holder)
+        assert code == 130
+        assert (
+            err
+            == "copycat: lock 'busy' could not be given back: it passes on when the session ends\n"
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -74,13 +74,15 @@ def run(
         reach_s = end_s if wait_s else end_s + settings.timeout_s
         lock = _reach(stack, settings, name, session_timeout_s, reach_s)
         left_s = None if wait_s is None else max(0.0, end_s - time.monotonic())
-        with _given_up_after(left_s, name):
+        from copycat.errors import LockTimeout
+
+        late_s = None if left_s is None else left_s + LATE_S
+        with _ended_after(late_s, LockTimeout(f"lock {name!r} was not free in time")):
             grant = lock.acquire(timeout_s=left_s)
         try:
             code = _hold(name, grant, words)
         finally:
-            if not grant.lost.is_set():
-                grant.release()
+            _give_back(grant, name, settings.timeout_s)
     context.exit(code)
 
 
@@ -112,21 +114,31 @@ def _reach(
                 is_said = True
 
 
+def _give_back(grant: "LockGrant", name: str, timeout_s: float) -> None:
+    """Release the lock if it is held still; who cannot reach the cluster leaves that to the session's
+    end."""
+    if grant.lost.is_set():
+        return
+    try:
+        with _ended_after(timeout_s, TimeoutError()):
+            grant.release()
+    except TimeoutError:
+        click.echo(
+            f"copycat: lock {name!r} could not be given back: it passes on when the session ends",
+            err=True,
+        )
+
+
 @contextmanager
-def _given_up_after(wait_s: float | None, name: str) -> Iterator[None]:
-    """Give up what is done in this block when the wait is over, also when the cluster cannot say so:
-    without a majority its time stands still.
+def _ended_after(limit_s: float | None, error: Exception) -> Iterator[None]:
+    """Raise this error within the block when the time is over, also when the cluster cannot say so:
+    without a majority its time stands still. None: never."""
 
-    Raises:
-        LockTimeout: it was given up.
-    """
-    from copycat.errors import LockTimeout
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise error
 
-    def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise LockTimeout(f"lock {name!r} was not free in time")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, 0.0 if wait_s is None else wait_s + LATE_S)
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s or 0.0)
     try:
         yield
     finally:
