@@ -287,7 +287,7 @@ class ClientSession(Actor):
         if message.session == self.session and not self._closing:
             self._attachment.heard(sender)
             now_s = self._now_s()
-            self._contact.keep_alive_answered(now_s)
+            self._contact.keep_alive_answered(message.number, now_s)
             self._events.sent(message.event_sequence, now_s)
             self._speak_of_events(now_s)
             self._progressed(0, now_s)
@@ -456,9 +456,9 @@ class ClientSession(Actor):
                 self._queries.retry(now_s, may_be_lost=may_be_lost)
         self._events.ask(now_s, self.session)
         if self._contact.keep_alive_at_s <= now_s:
-            self._contact.keep_alive_sent(now_s)
+            number = self._contact.keep_alive_sent(now_s)
             answered = self._commands.answered_sequence
-            self._transmit(KeepAlive(self.session, answered, self._events.sequence), now_s)
+            self._transmit(KeepAlive(self.session, number, answered, self._events.sequence), now_s)
             self._events.acknowledged()
 
     def _plan(self, now_s: float) -> None:

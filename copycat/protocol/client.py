@@ -174,6 +174,7 @@ class KeepAlive:
     """A sign of life of an idle session, with its acknowledgements."""
 
     session: int
+    number: int  # that the reply repeats; each one has another
     response_sequence: int
     event_sequence: int
 
@@ -183,6 +184,7 @@ class KeepAliveReply:
     """The sign of life is in the log. A client that lacks events which were sent before asks."""
 
     session: int
+    number: int
     event_sequence: int  # of the last event that was sent over this connection before this
 
 

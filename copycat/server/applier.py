@@ -335,7 +335,9 @@ class Applier(ServerActor):
             return None
         self._acknowledge(batch)
         attachment = self._attachments.sessions.get(batch.session)
-        return KeepAliveReply(batch.session, attachment.sent) if attachment is not None else None
+        if attachment is None:
+            return None
+        return KeepAliveReply(batch.session, batch.first_sequence, attachment.sent)
 
     def _apply_open_resource(self, batch: Batch) -> OpenResourceReply | Refused | None:
         name, kind, version = decode(batch.operations)

@@ -228,7 +228,12 @@ class Connection(ServerActor):
         if not self._attached(session, sender, Request.KEEP_ALIVE, 0):
             return
         if not self._propose(
-            BatchKind.KEEP_ALIVE, session, 0, 1, message.response_sequence, message.event_sequence
+            BatchKind.KEEP_ALIVE,
+            session,
+            message.number,
+            1,
+            message.response_sequence,
+            message.event_sequence,
         ):
             text = self._no_leader()
             self._refuse(sender, session, Request.KEEP_ALIVE, 0, Refusal.NO_LEADER, text)

@@ -330,7 +330,8 @@ class FakeConnection(Actor):
         """Note a sign of life, and say which events were sent."""
         self.cluster.received.append(message)
         if self._takes(message.session, Request.KEEP_ALIVE, 0):
-            self.say(KeepAliveReply(message.session, self.session.event_sequence))
+            number, event_sequence = message.number, self.session.event_sequence
+            self.say(KeepAliveReply(message.session, number, event_sequence))
 
     def close_session(self, message: CloseSession, sender: NodeAddress) -> None:
         """End the session."""

@@ -250,7 +250,7 @@ def test_one_acknowledgement_is_on_its_way(simulation: Simulation, cluster: Fake
             await publish_many(cluster, session, 5 * MANY_MESSAGES)
             assert len(acknowledged(cluster)) == 1
             assert session.connection is not None
-            session.connection.say(KeepAliveReply(session.number, session.event_sequence))
+            session.connection.say(KeepAliveReply(session.number, 1, session.event_sequence))
             await asyncio.sleep(0.1)
             assert acknowledged(cluster)[1:] == [session.event_sequence]
             await publish_many(cluster, session, MANY_MESSAGES)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from copycat.actors.simulation import Simulation
+from copycat.client.contact import Contact
 from copycat.errors import (
     NoLeader,
     OutcomeUnknown,
@@ -108,6 +109,20 @@ def test_keep_alives_keep_a_session_and_silence_makes_it_doubtful(
             return list(told)
 
     assert simulation.run(run()) == ["suspended", "connected"]
+
+
+def test_a_late_answer_is_not_taken_for_that_of_a_later_keep_alive() -> None:
+    """The cluster may have heard of the first one only, and ends the session that much earlier."""
+    contact = Contact(lambda _: None)
+    contact.begin(6.0, 0.0, 0.0)
+    first, second = contact.keep_alive_sent(2.0), contact.keep_alive_sent(3.0)
+    contact.keep_alive_answered(first, 3.5)
+    assert contact.doubtful_at_s == pytest.approx(2.0 + 0.8 * 6.0)
+    contact.keep_alive_sent(4.5)
+    contact.keep_alive_answered(first, 4.6)
+    assert contact.doubtful_at_s == pytest.approx(2.0 + 0.8 * 6.0)
+    contact.keep_alive_answered(second, 4.7)
+    assert contact.doubtful_at_s == pytest.approx(3.0 + 0.8 * 6.0)
 
 
 def test_a_session_that_took_long_to_open_is_known_at_once(

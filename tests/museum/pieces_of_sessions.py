@@ -166,8 +166,8 @@ EVENTS = [
         "the last events are lost when nothing follows them",
         "Copycat #108 (sent again only after an acknowledgement of something new)",
         APPLIER,
-        "KeepAliveReply(batch.session, attachment.sent)",
-        "KeepAliveReply(batch.session, 0)",
+        "KeepAliveReply(batch.session, batch.first_sequence, attachment.sent)",
+        "KeepAliveReply(batch.session, batch.first_sequence, 0)",
         faults=("network",),
     ),
     Piece(

@@ -264,7 +264,7 @@ def test_a_sign_of_life_that_comes_too_late_revives_nobody(cluster: SimulatedClu
     cluster.run_until(
         lambda: expired not in cluster.server(leader_of(cluster)).progress.sequences, 20
     )
-    client._node.tell(client._session, KeepAlive(expired, 0, 0))  # type: ignore[union-attr]
+    client._node.tell(client._session, KeepAlive(expired, 1, 0, 0))  # type: ignore[union-attr]
     cluster.heal()
     cluster.run_until(lambda: client.session_id not in (0, expired), 60)
     assert states[:2] == ["suspended", "lost"]
