@@ -17,6 +17,7 @@ from typing import Any
 from cbor2 import CBORDecodeError, CBORDecoder, CBOREncodeError, dumps
 
 DEPTH_MAX = 32  # lists and dicts inside each other; a list of numbers has depth 1, an empty one 0
+HEAD_BYTES = 9  # what a number takes at most, or a value besides its bytes or items
 INTEGER_BOUND = 2**64  # ints are from -INTEGER_BOUND up to but not including it
 
 _SHORT_BYTES = 0x58  # the head of a byte string whose length is in the next byte
@@ -307,6 +308,34 @@ def takes_more_bytes(value: Any, bytes_max: int) -> bool:
                 return True
         level = below
     return False
+
+
+def bytes_at_most(value: Any, enough: int) -> int:
+    """A number of bytes that a value certainly takes no more of when it is encoded, if it can be.
+
+    It is the same in every process, whatever its Python. A value is looked at no further than to find
+    more than ``enough`` of them: that is only a number above ``enough`` then.
+    """
+    size_bytes, level = 0, [value]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is bytes:
+                size_bytes += len(item)
+            elif kind is str:
+                size_bytes += len(item) if item.isascii() else 4 * len(item)
+            elif kind is list or kind is tuple:
+                size_bytes += len(item)
+                below += item if size_bytes <= enough else ()
+            elif kind is dict:
+                size_bytes += 2 * len(item)
+                below += (*item, *item.values()) if size_bytes <= enough else ()
+            size_bytes += HEAD_BYTES
+            if size_bytes > enough:
+                return size_bytes
+        level = below
+    return size_bytes
 
 
 def is_plain(value: Any, depth_max: int = DEPTH_MAX) -> bool:

@@ -108,12 +108,22 @@ class Batch:
             if call is not None and call.deadline_s <= now_s
         ]
 
-    def complete(self, results: bytes) -> None:
-        """End all calls with what the state machine answered."""
+    def complete(self, results: bytes, *, fewest: int = 0) -> list[OperationCall | None]:
+        """End all calls with what the state machine answered, or the first ones if no more of them was
+        carried out.
+
+        Args:
+            results: as they have come.
+            fewest: so few of them have to be there; 0: all.
+
+        Returns:
+            The other calls.
+        """
+        calls = self.calls
         try:
             values, failures = decode(results)
-            if type(values) is not list or len(values) != len(self.calls):
-                raise ValueError(f"{len(self.calls)} results were expected")
+            if type(values) is not list or not (fewest or len(calls)) <= len(values) <= len(calls):
+                raise ValueError(f"{len(calls)} results were expected")
             failed = {
                 place: _failure(branch, str(kind), str(text))
                 for place, branch, kind, text in failures
@@ -121,14 +131,15 @@ class Batch:
         except (TypeError, ValueError) as error:
             unread = f"the answer of the server cannot be read: {error}"
             self.fail(lambda: OutcomeUnknown(unread))
-            return
-        for place, call in enumerate(self.calls) if failed else ():
+            return []
+        for place, call in enumerate(calls) if failed else ():
             if call is not None and place in failed:
                 call.fail(failed[place])
-        for call, value in zip(self.calls, values, strict=True):
+        for call, value in zip(calls, values, strict=False):
             if call is not None:
                 call.succeed(value)
         self.clear()
+        return calls[len(values) :]
 
     def fail(self, error: Callable[[], Exception]) -> None:
         """End every call with an error of its own."""
@@ -383,8 +394,14 @@ def split(batch: Batch) -> tuple[Packed, Packed]:
     operations: list[Any] = decode(batch.operations)
     return (
         (batch.calls[:middle], encode(operations[:middle]), _values(operations[:middle])),
-        (batch.calls[middle:], encode(operations[middle:]), _values(operations[middle:])),
+        rest_of(batch.operations, batch.calls[middle:]),
     )
+
+
+def rest_of(operations_bytes: bytes, calls: list[OperationCall | None]) -> Packed:
+    """The last of these operations, with the calls that wait for them."""
+    operations: list[Any] = decode(operations_bytes)[-len(calls) :]
+    return calls, encode(operations), _values(operations)
 
 
 def encoded(batches: Sequence[Batch]) -> list[Packed]:

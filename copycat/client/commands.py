@@ -8,12 +8,16 @@ Invariants:
   a run of clean batches at the end of what is in flight is ever withdrawn; its sequences are
   given anew. So a sequence never means two different commands to the cluster.
 - Batches complete in the order of their sequences, whatever order the answers come in.
+- Of a batch that was answered in part the rest goes on as a batch, under its sequences. What was sent
+  behind it counts as not received: each of these is sent again when it is the first, and nothing
+  new before all of them.
 
 A batch also has *ordinals*, which count commands in the order of their submission and, unlike
 sequences, are never given anew.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -27,10 +31,11 @@ from copycat.client.batches import (
     leave_out,
     pack,
     pack_small,
+    rest_of,
     run_that_fits,
     unpacked,
 )
-from copycat.client.calls import CommandCall
+from copycat.client.calls import CommandCall, OperationCall
 from copycat.client.deadlines import Deadlines, Failure
 from copycat.client.window import Room
 from copycat.errors import OutcomeUnknown
@@ -113,6 +118,7 @@ class Commands:
         last_ordinal: how many commands have been submitted; goes on over sessions.
         last_sequence: the last one given.
         answered_sequence: all responses up to this one have been received.
+        are_held_up: whether something is to be sent again at once; see ``resend_refused``.
         retry_at_s: when to call ``retry``; it may be too early.
         unsent: what is to be sent.
     """
@@ -124,6 +130,8 @@ class Commands:
         self.last_ordinal = 0
         self.last_sequence = 0
         self.answered_sequence = 0
+        self.are_held_up = False
+        self._cut_sequence = 0  # the last one that was given when a batch was answered in part
         self.retry_at_s = inf
         self.unsent: Waiting[CommandBatch] = Waiting()
         self._send = send
@@ -169,6 +177,8 @@ class Commands:
             Whether anything was sent, and with it this index of events.
         """
         unsent, in_flight, sequence = self.unsent, self._in_flight, self.last_sequence
+        if self._cut_sequence > self.answered_sequence:
+            return False
         while unsent.batches and len(in_flight) < BATCHES_IN_FLIGHT_MAX:
             first = unsent.batches[0]
             is_alone = len(unsent.batches) == 1  # as nearly always
@@ -238,14 +248,53 @@ class Commands:
         batch.results = reply.results
         self._room.answered(batch)
         in_flight = self._in_flight
-        for first in list(in_flight) if next(iter(in_flight)) == reply.first_sequence else ():
+        if next(iter(in_flight)) != reply.first_sequence:
+            return batch.sent_s
+        for first in list(in_flight):
             done = in_flight[first]
             if done.results is None:
                 break
             del in_flight[first]
+            message, rest = done.message, done.complete(done.results, fewest=1)
+            if rest:
+                assert message is not None, "what was answered was sent"
+                self._cut(done, message, rest)
             self.answered_sequence = done.last_sequence
-            done.complete(done.results)
+            if rest:
+                break
+        if self._cut_sequence > self.answered_sequence:
+            self._go_on_with_first()
         return batch.sent_s
+
+    def _cut(
+        self, done: CommandBatch, message: SubmitCommands, calls: list[OperationCall | None]
+    ) -> None:
+        """Let what was not carried out of a batch go on, before all that was sent behind it."""
+        done.count -= len(calls)
+        packed, last = rest_of(message.operations, calls), done.last_sequence
+        rest = CommandBatch(packed, done.first_ordinal + done.count, done.last_ordinal)
+        rest.first_sequence, rest.count = last + 1, len(calls)
+        rest.message = replace(
+            message,
+            first_sequence=rest.first_sequence,
+            count=rest.count,
+            response_sequence=last,
+            operations=rest.operations,
+        )
+        rest.sent_s = done.sent_s
+        rest.retry_delay_s = retry_first_s(rest)
+        self._room.take_again(rest)
+        later = list(self._in_flight.items())
+        self._in_flight.clear()
+        self._in_flight.update(((rest.first_sequence, rest), *later))
+        self._deadlines.add(rest, self.expire)
+        self._cut_sequence = self.last_sequence
+
+    def _go_on_with_first(self) -> None:
+        """What is the first now was sent behind a batch that was answered in part, or is its rest."""
+        first = next(iter(self._in_flight.values()))
+        if first.results is None:
+            first.is_refused = self.are_held_up = True
 
     def refused(self, first_sequence: int) -> bool:
         """Take back one copy of a batch.
@@ -264,12 +313,15 @@ class Commands:
 
     def resend(self, now_s: float) -> None:
         """Send everything unanswered again, in order: there is a new connection."""
+        self._cut_sequence = 0
+        self.are_held_up = False
         for batch in self._in_flight.values():
             if batch.results is None:
                 self._send_copy(batch, now_s, retry_first_s(batch))
 
     def resend_refused(self, now_s: float) -> None:
         """Send again, in order, what was refused, also if other copies seem to be on their way."""
+        self.are_held_up = False
         for batch in self._in_flight.values():
             if batch.is_refused and batch.results is None:
                 self._send_copy(batch, now_s, batch.retry_delay_s)
@@ -351,6 +403,7 @@ class Commands:
         """Take back the sequences of this batch and of all after it."""
         first = batch.first_sequence
         self.last_sequence = first - 1
+        self._cut_sequence = min(self._cut_sequence, self.last_sequence)
         unsent = [self._in_flight.pop(at) for at in list(self._in_flight) if at >= first]
         for withdrawn in unsent:
             self._room.give_back(withdrawn)
@@ -373,12 +426,15 @@ class Commands:
         for batch in self._in_flight.values():
             self._room.give_back(batch)
             if batch.results is not None:
-                batch.complete(batch.results)
+                for call in batch.complete(batch.results, fewest=1):
+                    if call is not None:
+                        call.fail(unsent())
             else:
                 batch.fail(unsent if batch.is_clean else sent)
         for batch in self.unsent:
             batch.fail(unsent)
         self._in_flight.clear()
         self.unsent.clear()
-        self.last_sequence = self.answered_sequence = 0
+        self.last_sequence = self.answered_sequence = self._cut_sequence = 0
+        self.are_held_up = False
         self.retry_at_s = inf

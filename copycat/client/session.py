@@ -1,9 +1,8 @@
 """ClientSession: a client's side of its session, which outlives any one connection (§6.3).
 
 It opens the session, keeps it alive, moves it to another server when the one in use fails or
-another one leads, and opens a new one when it is lost. What it carries has files of its own,
-``commands``, ``queries`` and ``openings``, and so have the way it takes, ``attachment``, and what
-is known of its life, ``contact``.
+another one leads, and opens a new one when it is lost. Files of their own have what it carries,
+``commands``, ``queries`` and ``openings``, its way, ``attachment``, and its life, ``contact``.
 
 Invariant: what is sent on a connection was asked for by this session alone, and every answer is
 recognised by its content, so it does not matter over which connection, how often, or when it comes.
@@ -267,6 +266,9 @@ class ClientSession(Actor):
                 self._contact.made(sent_s, now_s)
                 self._queries.release()
                 self._progressed(message.base_index, now_s)
+                if self._commands.are_held_up and self._resend_at_s == inf:
+                    self._resend_at_s = now_s
+                    self._tick(now_s)
 
     def queries_answered(self, message: QueriesReply, sender: NodeAddress) -> None:
         """Complete the queries of a read."""

@@ -104,6 +104,12 @@ class Room:
         self._taken_bytes = taken_bytes
         return True
 
+    def take_again(self, batch: "Batch") -> None:
+        """Take room for what is left of a batch that had room: nothing goes before it."""
+        batch.taken_bytes = batch.size_bytes
+        self._taken_bytes += batch.taken_bytes
+        self._window.taken_bytes += batch.taken_bytes
+
     def give(self, size_bytes: int) -> None:
         """Give some of it back."""
         self._taken_bytes -= size_bytes

@@ -18,7 +18,9 @@ OPERATIONS_BYTES_MAX = 256 * 1024  # a single larger command travels alone
 SPARE_VALUES = 160
 """For each operation of a batch a server takes so many values beyond ``OPERATION_VALUES_MAX``: no data
 holds more values than bytes, so that it need not look into most batches."""
-RESULTS_BYTES_MAX = 1_572_864  # of the answers to one batch together; one largest value fits
+RESULTS_BYTES_MAX = 2 << 20
+"""Of the answers to one batch together. Commands behind which the largest answer might not fit are
+not carried out: the batch ends before them, and they are to be sent again, as a batch of their own."""
 
 EVENT_BYTES = 256  # what an event is counted with besides its own bytes, wherever events wait
 EVENTS_WINDOW_BYTES = 2 << 20
@@ -117,7 +119,8 @@ class SubmitCommands:
 
 @message(25)
 class CommandsReply:
-    """The batch has been applied: the results of its commands."""
+    """The batch has been applied: the results of its commands, or of so many of the first of them as
+    have been carried out. The rest counts as not received, and so does what was sent behind it."""
 
     session: int
     first_sequence: int

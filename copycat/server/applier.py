@@ -277,22 +277,27 @@ class Applier(ServerActor):
 
     def _apply_commands(self, commands: Batch | Commands) -> CommandsReply | None:
         progress, session = self._progress, commands.session
-        index, first, count = commands.base_index, commands.first_sequence, commands.count
+        index, first = commands.base_index, commands.first_sequence
         applied = progress.sequences.get(session)
         if applied is None:
             return None  # the session had ended; the same on every server
         answer: Answer | None
-        if first <= applied:  # a retry that was appended too: it is not applied again
+        if first != applied + 1:
+            # A retry that was appended too is not applied again. What comes ahead of its turn was sent
+            # behind a batch of which only a part was applied: it counts as not received.
             self._acknowledge(commands)
             answer = self.step(self._sessions[session], AskAnswer(first))
         else:
-            assert first == applied + 1, "commands reach the log in the order of their sequence"
-            results, counted_bytes, resources = self._router.apply(
+            count, results, counted_bytes, resources = self._router.apply(
                 commands, self._log_time_us, self._effects
             )
             if self._effects:
                 self._settle_effects(index)
-            last = first + count - 1
+            last = applied + count
+            if count < commands.count:
+                progress.cut[session] = None
+            elif progress.cut:
+                progress.cut.pop(session, None)
             self.step(
                 self._sessions[session],
                 CommandsAnswered(
@@ -421,6 +426,7 @@ class Applier(ServerActor):
         address = self._sessions.pop(session)
         del self._nonces[self._progress.nonces.pop(session)]
         del self._progress.sequences[session]
+        self._progress.cut.pop(session, None)
         self._reads.moved(session)
         self._due.drop_session(session)
         return address

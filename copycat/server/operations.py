@@ -17,7 +17,7 @@ from copycat.actors.codec import (
     takes_more_bytes,
 )
 from copycat.protocol.client import RESULTS_BYTES_MAX, Branch
-from copycat.server.resource import FAILED_BY_OPERATOR, Failure
+from copycat.server.resource import FAILED_BY_OPERATOR, Failure, weight
 from copycat.server.steps import AnswerQueries, ApplyOperations
 from copycat.server.users_code import Recursion, UsersCode
 from copycat.storage.batch import Batch, Commands
@@ -33,6 +33,14 @@ UNENCODABLE = ("Unencodable", "the state machine's answer cannot be encoded")
 TOO_LARGE = ("AnswerTooLarge", "the answer has more bytes than can be sent")
 VALUES_BYTES_MAX = RESULTS_BYTES_MAX - (128 << 10)
 """Of what the commands of a batch answer; texts of failures are not counted, as they are no state."""
+VALUE_BYTES_MAX = VALUES_BYTES_MAX - (512 << 10)
+"""Of what one operation answers, whatever is asked beside it."""
+ANSWERED_BYTES_MAX = 368 << 10
+"""When commands of a batch have answered more than this, those behind them are not carried out. So
+there is room for whatever one of them answers, for ``SMALL_BYTES`` of each, and 16 KiB for heads.
+
+Like all that decides what a log means, these are to be the same on every server.
+"""
 VALUE_DEPTH_MAX = DEPTH_MAX - 2  # an answer is in a list of values, beside the failures
 _TEXTS = frozenset((str, bytes, type(None)))
 _SCALARS = _TEXTS | {int, float, bool}
@@ -60,38 +68,39 @@ class Router:
 
     def apply(
         self, commands: Batch | Commands, log_time_us: int, effects: list[Any]
-    ) -> tuple[bytes, int, tuple[ResourceId, ...]]:
-        """Apply commands; returns the encoded results, how many bytes they are counted with, and
-        the resources they were for."""
+    ) -> tuple[int, bytes, int, tuple[ResourceId, ...]]:
+        """Apply commands; returns how many of the first ones were carried out, their encoded results,
+        how many bytes these are counted with, and the resources they were for."""
         base_index, session = commands.base_index, commands.session
         runs = _runs(commands.operations, commands.count)
         if runs is None:
             results = _all_failed(commands.count, Branch.REJECTED, UNDECODABLE)
-            return results, FAILURE_BYTES * commands.count, ()
+            return commands.count, results, FAILURE_BYTES * commands.count, ()
         if self._users_code.failed_entries:
             for place in self._users_code.failed_among(base_index, commands.count):
                 _fail(runs, place)
         only = self.resources.get(runs[0][1]) if len(runs) == 1 else None
         if only is not None:  # by far the most frequent case
-            step = ApplyOperations(base_index, log_time_us, session, runs[0][2], effects)
+            step = ApplyOperations(
+                base_index, log_time_us, session, runs[0][2], effects, ANSWERED_BYTES_MAX
+            )
             values, failures = self._applier.step(only, step)
             touched = [runs[0][1]]
         else:
             values, failures, touched = self._apply_runs(
                 runs,
-                lambda start, run: ApplyOperations(
-                    base_index + start, log_time_us, session, run, effects
+                lambda start, run, room_bytes: ApplyOperations(
+                    base_index + start, log_time_us, session, run, effects, room_bytes
                 ),
             )
         encoded = _encoded(values)
         if encoded is None:
-            encoded = _encoded_one_by_one(
-                values, failures, _ANSWER_LOST, VALUES_BYTES_MAX, shared=True
-            )
+            encoded = _encoded_one_by_one(values, failures, _ANSWER_LOST, VALUES_BYTES_MAX)
         if failures:
             counted_bytes = len(encoded) + FAILURE_BYTES * len(failures)
-            return _results(encoded, failures), counted_bytes, tuple(touched)
-        return _LIST_OF_TWO + encoded + _NO_FAILURES, len(encoded), tuple(touched)
+            return len(values), _results(encoded, failures), counted_bytes, tuple(touched)
+        results = _LIST_OF_TWO + encoded + _NO_FAILURES
+        return len(values), results, len(encoded), tuple(touched)
 
     def answer(self, operations_bytes: bytes, count: int) -> "Answering":
         """Begin to run queries."""
@@ -110,13 +119,20 @@ class Router:
         return [None] * count, [(place, *unknown) for place in range(count)]
 
     def _apply_runs(
-        self, runs: list[Run], step_for: Callable[[int, list[list[Any]]], Any]
+        self, runs: list[Run], step_for: Callable[[int, list[list[Any]], int], Any]
     ) -> tuple[list[Any], list[Failure], list[ResourceId]]:
-        """Have each resource take its runs of operations, in order."""
+        """Have each resource take its runs of operations, in order, while there is room for what they
+        answer."""
+        room_bytes, weighed = ANSWERED_BYTES_MAX, 0
         values: list[Any] = []
         failures: list[Failure] = []
         touched: list[ResourceId] = []
         for start, resource, run in runs:
+            for value in values[weighed:]:
+                room_bytes -= weight(value, room_bytes)
+            weighed = len(values)
+            if weighed < start or room_bytes < 0:
+                break
             target = self.resources.get(resource)
             if target is None:
                 values += [None] * len(run)
@@ -124,7 +140,7 @@ class Router:
                 failures += [(start + offset, *unknown) for offset in range(len(run))]
                 continue
             touched.append(resource)
-            run_values, run_failures = self._applier.step(target, step_for(start, run))
+            run_values, run_failures = self._applier.step(target, step_for(start, run, room_bytes))
             values += run_values
             if run_failures:
                 failures += [
@@ -181,9 +197,8 @@ class Answering:
         encoded = _encoded(values)
         if encoded is None:
             # What is too much together is asked for again, by fewer at once.
-            encoded = _encoded_one_by_one(
-                values, failures, Branch.QUERY_FAILED, VALUES_BYTES_MAX, shared=False
-            )
+            room_bytes = VALUE_BYTES_MAX * len(values)
+            encoded = _encoded_one_by_one(values, failures, Branch.QUERY_FAILED, room_bytes)
         self._parts.append(encoded)
         self._size_bytes += len(encoded)
         if failures:
@@ -248,7 +263,7 @@ def _encoded(values: list[Any]) -> bytes | None:
     if len(values) == 1 and type(values[0]) in _SCALARS:  # as nearly always
         return _encoded_alone(values[0])
     if _TEXTS.issuperset(map(type, values)):
-        if sum(map(len, filter(None, values))) > VALUES_BYTES_MAX:
+        if sum(map(len, filter(None, values))) > VALUE_BYTES_MAX:
             return None
     elif not _are_flat(values):
         return None
@@ -256,13 +271,13 @@ def _encoded(values: list[Any]) -> bytes | None:
         encoded = encode_trusted(values)  # by all that was found, these are plain
     except CodecError:
         return None
-    return encoded if len(encoded) <= VALUES_BYTES_MAX else None
+    return encoded if len(encoded) <= VALUE_BYTES_MAX else None
 
 
 def _are_flat(values: list[Any]) -> bool:
     """Whether these are scalars and lists of them, as nearly all answers are, and take no more than they
     may; each item takes a byte at least."""
-    left_bytes = VALUES_BYTES_MAX
+    left_bytes = VALUE_BYTES_MAX
     for value in values:
         items = value if type(value) is list else (value,)
         left_bytes -= len(items)
@@ -281,35 +296,38 @@ def _are_flat(values: list[Any]) -> bool:
 
 
 def _encoded_alone(value: Any) -> bytes | None:
-    if type(value) in _SIZED and len(value) > VALUES_BYTES_MAX:
+    if type(value) in _SIZED and len(value) > VALUE_BYTES_MAX:
         return None
     try:
         encoded = _LIST_OF_ONE + encode(value)
     except CodecError:
         return None
-    return encoded if len(encoded) <= VALUES_BYTES_MAX else None
+    return encoded if len(encoded) <= VALUE_BYTES_MAX else None
 
 
 def _encoded_one_by_one(
-    values: list[Any], failures: list[Failure], lost: Branch, room_bytes: int, *, shared: bool
+    values: list[Any], failures: list[Failure], lost: Branch, room_bytes: int
 ) -> bytes:
     """The same of any values, which are replaced by a failure if they have no room either.
+
+    There is none for what is too large alone, nor for what all take together beyond ``room_bytes``:
+    that happens only to values that have grown since they were answered, as parts of a machine that
+    later commands of the batch have changed.
 
     However values are put together, each of them may be as deep; and none is encoded that cannot have
     room: it may be of any size, and hold others of its parts again and again.
     """
     parts: list[bytes] = []
     for offset, value in enumerate(values):
-        failure, part = TOO_LARGE, b""
-        if not takes_more_bytes(value, room_bytes):
+        failure, part, bytes_max = TOO_LARGE, b"", min(VALUE_BYTES_MAX, room_bytes)
+        if not takes_more_bytes(value, bytes_max):
             try:
                 part = encode(value, depth_max=VALUE_DEPTH_MAX)
             except CodecError:
                 failure = UNENCODABLE
-        if not part or len(part) > room_bytes:
+        if not part or len(part) > bytes_max:
             failures.append((offset, int(lost), *failure))
             part = _NONE
-        elif shared:
-            room_bytes -= len(part)
+        room_bytes -= len(part)
         parts.append(part)
     return b"".join((list_head(len(parts)), *parts))

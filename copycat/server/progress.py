@@ -11,7 +11,7 @@ from copycat.types import Index, ResourceId, SessionId
 class Progress:
     """How far the log has been applied on this server, and what follows from it.
 
-    Only the Applier writes here, but for ``wanted_index``.
+    Only the Applier writes here, but for ``wanted_index`` and what a leader takes out of ``cut``.
 
     Attributes:
         applied_index: all entries up to here have been applied.
@@ -19,6 +19,8 @@ class Progress:
         wanted_index: the Server is told once when this index is applied; None: it waits for none.
         next_due_us: the log time of the next timer or expiry; None when there is none.
         sequences: of each open session, the sequence of its last applied command.
+        cut: the open sessions of whose last batch only a part was applied: what the leader has appended
+            behind it counts as not received.
         nonces: of each open session, the nonce that its client opened it with.
         resources: of each resource, by its name: its id, type and version.
         commands_applied: since the start of this server, retries not counted.
@@ -31,6 +33,7 @@ class Progress:
         self.wanted_index: Index | None = None
         self.next_due_us: int | None = None
         self.sequences: dict[SessionId, int] = {}
+        self.cut: dict[SessionId, None] = {}
         self.nonces: dict[SessionId, bytes] = {}
         self.resources: dict[str, tuple[ResourceId, str, int]] = {}
         self.commands_applied = 0

@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from copycat.actors import NodeAddress
+from copycat.actors.codec import bytes_at_most
 from copycat.errors import InvalidArgument, InvalidType, Rejected, TooLarge
 from copycat.machine.state_machine import (
     Cancellation,
@@ -32,6 +33,9 @@ Results = tuple[list[Any], list[Failure]]
 FAILED_BY_OPERATOR = "\0"  # stands for the method; no declared one has such a name
 TOOK_TOO_LONG = ("TookTooLong", "it held up its server for half a second, and was interrupted")
 REST_S = 10.0
+SMALL_BYTES = 256
+LIGHT = frozenset((bool, int, float))
+"""There is always room for so many bytes, or one of these, of each command of a batch."""
 RESTS = ("TookTooLong", f"one like it has held up its server; none is run for {REST_S:g} s")
 _BUILT_IN = "copycat.resources."
 _CHECKS = (InvalidArgument, InvalidType, TooLarge)
@@ -72,7 +76,7 @@ class Resource(ServerActor):
         return self._timers_drawn
 
     def apply_operations(self, message: ApplyOperations, sender: NodeAddress) -> Results:
-        """Apply commands in a row."""
+        """Apply commands in a row, as long as there is room for what they answer."""
         values: list[Any] = []
         failures: list[Failure] = []
         effects: list[Any] = message.effects  # type: ignore[assignment]
@@ -82,14 +86,21 @@ class Resource(ServerActor):
         users_code = self._users_code
         users_code.enter()
         users_code.running = (self, message, values)
+        room_bytes, before, find = message.room_bytes, len(effects), self._operations.get
+        value: Any = None
         for operation in message.operations:  # type: ignore[attr-defined]
-            declared = self._operations.get(operation[1])
-            value: Any = None
+            if value is not None and (  # what the one before has answered: nearly always little
+                len(value) > SMALL_BYTES if type(value) is bytes else type(value) not in LIGHT
+            ):
+                room_bytes -= weight(value, room_bytes)
+                if room_bytes < 0:
+                    break
+            declared = find(operation[1])
             if declared is None or declared.kind != "command":
                 refused = _unknown(operation, "command")
                 failures.append((len(values), int(Branch.REJECTED), *refused))
+                value = None
             else:
-                before = len(effects)
                 commit = Commit(index, log_time_s, session, self, effects)
                 try:
                     value = declared.call(machine, commit, *operation[2:])
@@ -100,9 +111,11 @@ class Resource(ServerActor):
                     if failure[0] == Branch.FAILED:
                         self._log_failed("command failed", operation[1], index, error, said)
                     del effects[before:]
+                    value = None
                 commit.owner = None
                 if len(effects) > before:
                     self._keep_timers(effects, before)
+                    before = len(effects)
             values.append(value)
             index += 1
         users_code.running = None
@@ -247,6 +260,14 @@ class Resource(ServerActor):
                 self.timers.pop(effect.timer, None)
             else:
                 assert type(effect) is Publication, "a commit has three kinds of effects"
+
+
+def weight(value: Any, enough: int) -> int:
+    """How many bytes an answer is weighed with, as ``bytes_at_most`` says it; 0 if there is room for it
+    whatever is answered beside it."""
+    if type(value) is bytes:
+        return len(value) if len(value) > SMALL_BYTES else 0
+    return 0 if value is None or type(value) in LIGHT else bytes_at_most(value, enough)
 
 
 def _unknown(operation: list[Any], kind: str) -> tuple[str, str]:

@@ -267,13 +267,15 @@ class AskRetained:
 
 @message(160)
 class ApplyOperations:
-    """Commands of one session in a row. The result is (values, failures)."""
+    """Commands of one session in a row. The result is (values, failures); with fewer values than
+    commands, the rest was not carried out."""
 
     first_index: int
     log_time_us: int
     session: int
     operations: Plain  # a list of [resource, method, argument, ...]
     effects: Plain  # a list to which the effects are added
+    room_bytes: int  # when they have answered more than this, no other is carried out
 
 
 @message(161)

@@ -91,7 +91,11 @@ class UnderWay:
             self._count(held, -moved_bytes)
             held.client = client
             self._count(held, moved_bytes)
-        held.batches.append((first_sequence, size_bytes, now_s))
+        taken = (first_sequence, size_bytes, now_s)
+        if held.batches and first_sequence < held.batches[0][0]:
+            held.batches.appendleft(taken)  # those behind it were passed by, and wait for it
+        else:
+            held.batches.append(taken)
         held.size_bytes += size_bytes
         self._size_bytes += size_bytes
         self._clients[client] = self._clients.get(client, 0) + size_bytes

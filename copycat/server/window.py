@@ -1,7 +1,9 @@
 """The leader's gate for commands: each session's batches reach the log in sequence, once a copy.
 
 One that comes ahead of its turn waits in a bounded window; one that came before is dropped here,
-since whoever holds the client's connection answers it when it is applied.
+since whoever holds the client's connection answers it when it is applied. When only a part of a
+batch was applied, the session goes on with the rest of it: what was appended behind is passed by when
+it is applied, and comes again.
 """
 
 from copycat.actors import NodeAddress
@@ -22,8 +24,10 @@ Waiting = dict[int, Held]  # of one session, by first sequence
 class Sequencer:
     """What a leader has appended of each session, and what waits for its turn."""
 
-    def __init__(self, applied: dict[SessionId, int]) -> None:
-        self._applied = applied  # the Applier's table; sessions that ended leave it
+    def __init__(self, applied: dict[SessionId, int], cut: dict[SessionId, None]) -> None:
+        self._applied = applied  # the Applier's tables; sessions that ended leave them
+        self._cut = cut
+        cut.clear()  # nothing is appended yet
         self._appended: dict[SessionId, int] = {}
         self._waiting: dict[SessionId, Waiting] = {}
         self._waiting_bytes = 0
@@ -38,7 +42,9 @@ class Sequencer:
             return Refusal.UNKNOWN_SESSION
         appended = max(applied, self._appended.get(session, 0))
         if message.first_sequence <= appended:
-            return None
+            if not self._is_rest(message, applied):
+                return None
+            appended = message.first_sequence - 1
         waiting = self._waiting.get(session)
         if message.first_sequence > appended + 1:
             if waiting is None:
@@ -68,6 +74,16 @@ class Sequencer:
         self._appended[session] = appended
         self._forget_ended()
         return ready
+
+    def _is_rest(self, message: Propose, applied: int) -> bool:
+        """Whether this goes on behind a batch of which a part was applied, and was not appended yet."""
+        before = message.first_sequence - 1
+        if applied == before and message.session in self._cut:
+            del self._cut[message.session]
+            return True
+        # Its client has answers to all before it, so another server has applied more than this one,
+        # which has to believe it: to append a copy does no harm.
+        return applied < before == message.response_sequence
 
     def _forget_ended(self) -> None:
         """Let go of sessions that have ended, when they may be many."""

@@ -21,7 +21,7 @@ from copycat.server.steps import (
     EventsAfter,
     EventsPublished,
 )
-from copycat.storage.batch import Batch
+from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.testing import rules
 from copycat.testing.ledger import Ledger
 from copycat.testing.replicated_state import (
@@ -58,6 +58,7 @@ class _Following:
         self.batches = 0
         self.index: Index = 0  # of the batch that is being applied
         self.sequences: dict[SessionId, int] = {}  # of the last command that was applied
+        self.cut: set[SessionId] = set()  # of whose last batch only a part was applied
         self.touched: dict[NodeAddress, Any] = {}  # the actors stepped by the last batch
         self.events: dict[SessionId, int] = {}  # how many were queued
         self.applied = 0  # operations of the batch that is being applied
@@ -116,7 +117,7 @@ class Applied:
                 touched[child] = actor
             found = step(child, message, sender)
             if kind is ApplyOperations:
-                following.applied += len(message.operations)
+                following.applied += len(found[0])
             elif kind is CommandsAnswered:
                 self._commands_answered(following, actor.session, message)
             elif kind is EventsPublished and found is not None:
@@ -165,10 +166,35 @@ class Applied:
                 who=(name,),
                 index=batch.base_index,
             )
+        if batch.kind is BatchKind.COMMANDS:
+            self._check_turn(following, batch)
+        for commands in batch.commands() if batch.kind is BatchKind.BUNDLE else ():
+            self._check_turn(following, commands)
         self._check_locks(following)
         self._compare_changes(following)
         if following.batches % WHOLE_STATE_BATCHES == 0:
             self._compare(self._states, following, parts_of(following.applier))
+
+    def _check_turn(self, following: _Following, commands: Batch | Commands) -> None:
+        """Commands are left out only when they were applied before, or behind others that were."""
+        session, first = commands.session, commands.first_sequence
+        last, applied = first + commands.count - 1, following.sequences.get(session, 0)
+        if first <= applied < last:
+            following.cut.add(session)
+        elif applied == last:
+            following.cut.discard(session)
+        elif (
+            first > applied
+            and session not in following.cut
+            and session in following.applier._sessions
+        ):
+            raise self._story.violated(
+                rules.EXACTLY_ONCE,
+                f"{following.name} passes by commands {first} to {last} of session {session}, of which"
+                f" it has applied all up to {applied}",
+                who=(following.name,),
+                index=commands.base_index,
+            )
 
     def _check_order(self) -> None:
         """Compare what was applied with what was seen to be committed, perhaps a moment later."""

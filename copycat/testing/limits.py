@@ -17,7 +17,16 @@ from copycat.client import batches, commands, event_order, openings, queries
 from copycat.client import window as client_window
 from copycat.protocol import client as client_protocol
 from copycat.protocol.raft import RequestVote
-from copycat.server import delivery, reads, replicator, session, under_way, window
+from copycat.server import (
+    delivery,
+    operations,
+    reads,
+    replicator,
+    resource,
+    session,
+    under_way,
+    window,
+)
 from copycat.server.roles import leader, role
 from copycat.server.server import Server
 from copycat.server.steps import Flush
@@ -78,6 +87,9 @@ LIMITS: Mapping[str, Limit] = {
     "event_message_bytes": Limit(session, "MESSAGE_BYTES_MAX", (1, 700)),
     "event_window_bytes": Limit(client_protocol, "EVENTS_WINDOW_BYTES", (600, 4_000)),
     "event_backlog_bytes": Limit(delivery, "BACKLOG_BYTES_MAX", (1, 2_000)),
+    "answered_bytes": Limit(operations, "ANSWERED_BYTES_MAX", (0, 20)),
+    "small_answers_bytes": Limit(resource, "SMALL_BYTES", (-1,)),
+    "light_answers": Limit(resource, "LIGHT", (0,)),  # none
     "answers_behind_bytes": Limit(delivery, "ANSWERS_BEHIND_MAX", (1, 2_000)),
     "segment_bytes": Limit(cluster, "SEGMENT_BYTES", (4_096, 16_384)),
     "pending_bytes": Limit(segment, "_PENDING_BYTES_MAX", (0, 500)),  # written at once
@@ -99,6 +111,7 @@ LIMITS: Mapping[str, Limit] = {
 
 MAKERS: Mapping[str, Callable[[float], object]] = {
     "next_index": lambda _: _begin_low,
+    "light_answers": lambda _: frozenset(),
     "long_turns_s": _flush_after,
     "votes_twice": lambda _: _say_votes_twice,
 }
@@ -116,6 +129,9 @@ def draw_limits(chance: random.Random) -> dict[str, float]:
     if "next_index" in drawn and chance.random() < 0.5:
         # Else the first request goes to the end of the log, wherever it begins.
         drawn.setdefault("request_bytes", LIMITS["request_bytes"].values[-1])
+    if "answered_bytes" in drawn:
+        # Else few answers count, as none of those that are drawn is large.
+        drawn |= {name: LIMITS[name].values[0] for name in ("small_answers_bytes", "light_answers")}
     return drawn
 
 

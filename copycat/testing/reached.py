@@ -72,6 +72,11 @@ def _is_copy(result: object, sequencer: Sequencer, message: Any, sender: object)
     return result is None and not _waits(result, sequencer, message, sender)
 
 
+def _is_ahead(applier: Applier, commands: Any) -> bool:
+    applied = applier._progress.sequences.get(commands.session, commands.first_sequence)
+    return bool(commands.first_sequence > applied + 1)
+
+
 def _has_expired(_applier: Applier, _session: int, _index: int, _time_us: int, text: str) -> bool:
     return text == "the session has expired"
 
@@ -134,6 +139,8 @@ BRANCHES: Mapping[str, Branch] = {
         Commands, "resend", before=lambda commands, _: commands.are_unanswered
     ),
     "requests that found no room": Branch(Room, "take", after=lambda result, *_: not result),
+    "batches answered in part": Branch(Commands, "_cut"),
+    "commands passed by": Branch(Applier, "_apply_commands", before=_is_ahead),
     "commands encoded late": Branch(
         Commands,
         "_next_batch",

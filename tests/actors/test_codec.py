@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from copycat.actors.codec import (
     DEPTH_MAX,
     CodecError,
+    bytes_at_most,
     decode,
     decode_unchecked,
     encode,
@@ -52,6 +53,23 @@ def nested(depth: int) -> Any:
 def test_a_value_comes_back_exactly(value: Any) -> None:
     """Equal, of the same types, NaN included: repr shows all of that."""
     assert repr(decode(encode(value))) == repr(value)
+
+
+@given(PLAIN, st.integers(-10, 100))
+def test_a_value_takes_no_more_bytes_than_is_said(value: Any, enough: int) -> None:
+    """As many as it takes, or more; or it takes more than are enough."""
+    size_bytes = len(encode(value))
+    assert bytes_at_most(value, 10**9) >= size_bytes
+    assert bytes_at_most(value, enough) >= min(size_bytes, enough + 1)
+
+
+def test_what_takes_very_many_bytes_is_not_looked_at_to_its_end() -> None:
+    """A short value that holds the same again and again is written out in a billion bytes."""
+    value: Any = [b"x" * 100]
+    for _ in range(30):
+        value = [value, value]
+    assert 10_000 < bytes_at_most(value, 10_000) < 100_000
+    assert bytes_at_most(b"x" * 10_000, 10**6) < 10_100, "close for what is of bytes"
 
 
 def test_bytes_of_every_length_are_written_as_the_encoder_writes_them() -> None:

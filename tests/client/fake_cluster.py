@@ -6,6 +6,7 @@ forgets sessions.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 from copycat.actors.actor import Actor
@@ -85,6 +86,7 @@ class FakeCluster:
         self.forwards = True  # whether followers take commands
         self.silent: set[str] = set()  # servers that take requests and do not answer
         self.mute = False  # commands are applied, but not answered
+        self.carries_out = inf  # so many commands of a batch; the rest counts as not received
         self.refusal: tuple[Refusal, str] | None = None  # of everything
         self.swallows = False  # what is sent on to the leader gets lost
         self.refuses_queries = True  # by that, too
@@ -149,11 +151,11 @@ class FakeCluster:
         """How many requests of a kind have arrived."""
         return sum(type(message) is kind for message in self.received)
 
-    def execute(self, session: FakeSession, operations: bytes) -> bytes:
+    def execute(self, session: FakeSession, operations: list[Any]) -> bytes:
         """Carry out operations on lists."""
         values: list[Any] = []
         failures: list[Any] = []
-        for resource, method, *arguments in decode(operations):
+        for resource, method, *arguments in operations:
             items = self.lists.setdefault(resource, [])
             value: Any = None
             if method == "append":
@@ -285,8 +287,9 @@ class FakeConnection(Actor):
             if first == session.sequence + 1:
                 cluster.index += batch.count
                 base = cluster.index - batch.count + 1
-                results = cluster.execute(session, batch.operations)
-                session.sequence += batch.count
+                count = round(min(batch.count, cluster.carries_out))
+                results = cluster.execute(session, decode(batch.operations)[:count])
+                session.sequence += count
                 session.answers[first] = CommandsReply(session.number, first, base, results)
             if first in session.answers:
                 del session.early[first]
@@ -306,7 +309,7 @@ class FakeConnection(Actor):
             session.waiting.append((message, self))
             return
         assert cluster.index >= message.index, "a client has not seen the future"
-        results = cluster.execute(session, message.operations)
+        results = cluster.execute(session, decode(message.operations))
         self.say(QueriesReply(session.number, message.read, cluster.index, results))
 
     def open_resource(self, message: OpenResource, sender: NodeAddress) -> None:

@@ -197,7 +197,7 @@ def test_an_interruption_that_nobody_has_sent_is_a_failure(searcher: Resource) -
 
 def test_a_command_is_never_interrupted(searcher: Resource, watched: UsersCode) -> None:
     """Its end would be this server's own."""
-    step = ApplyOperations(9, 0, 1, [[0, "search_first", 20 * LOOK_S]], [])
+    step = ApplyOperations(9, 0, 1, [[0, "search_first", 20 * LOOK_S]], [], 0)
     assert searcher.apply_operations(step, searcher.address) == ([20 * LOOK_S], [])
 
 

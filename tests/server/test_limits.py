@@ -18,7 +18,7 @@ from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 def test_the_gate_of_commands_forgets_sessions_that_have_ended() -> None:
     """What waits of sessions that expired meanwhile does not grow without a bound."""
     applied: dict[int, int] = {}
-    gate = Sequencer(applied)
+    gate = Sequencer(applied, {})
     sender = NodeAddress("n1", 1, 20)
     for session in range(1, 3 * FORGOTTEN_MAX):
         applied[session] = 0
@@ -33,7 +33,7 @@ def test_the_gate_of_commands_holds_a_bounded_number_of_bytes(
     """What waits ahead of its turn is bounded over all sessions, and counted out again."""
     monkeypatch.setattr(window, "WAITING_BYTES_MAX", 10_000)
     applied = dict.fromkeys(range(1, 101), 0)
-    gate = Sequencer(applied)
+    gate = Sequencer(applied, {})
     sender = NodeAddress("n1", 1, 20)
 
     def early(session: int, first_sequence: int) -> Any:
@@ -51,6 +51,42 @@ def test_the_gate_of_commands_holds_a_bounded_number_of_bytes(
     applied[3] = 4
     assert early(3, 6) is None, "what was overtaken makes room"
     assert len(gate.waiting()) == 10
+
+
+def test_the_gate_of_commands_goes_on_with_the_rest_of_a_batch() -> None:
+    """What was appended behind a part counts for nothing, and the rest is appended once."""
+    applied, cut = {1: 0}, dict[int, None]()
+    gate = Sequencer(applied, cut)
+    sender = NodeAddress("n1", 1, 20)
+
+    def arrives(first_sequence: int, count: int, response_sequence: int = 0) -> Any:
+        proposal = Propose(2, 1, first_sequence, count, response_sequence, 0, b"")
+        verdict: Any = gate.arrive(proposal, sender)
+        return verdict and [each.first_sequence for each, _ in verdict]
+
+    assert arrives(1, 10) == [1]
+    assert arrives(11, 10) == [11]
+    applied[1], cut[1] = 4, None  # of the first batch so much was applied
+    assert arrives(1, 10) is None, "a copy"
+    assert arrives(11, 10) is None, "it waits for what is next, or is a copy still"
+    assert arrives(5, 6, 4) == [5]
+    assert arrives(5, 6, 4) is None, "a copy"
+    assert arrives(21, 10, 4) is None, "it waits for the one before, whose first copy was in vain"
+    assert arrives(11, 10, 4) == [11, 21]
+    assert not cut
+
+
+def test_the_gate_of_commands_believes_who_has_more_answers_than_it() -> None:
+    """A leader that applies later than the server of a client does not take the rest for a copy."""
+    applied = {1: 0}
+    gate = Sequencer(applied, {})
+    sender = NodeAddress("n1", 1, 20)
+    arrive = gate.arrive
+    assert arrive(Propose(2, 1, 1, 10, 0, 0, b""), sender)
+    assert arrive(Propose(2, 1, 5, 6, 0, 0, b""), sender) is None
+    assert arrive(Propose(2, 1, 5, 6, 4, 0, b""), sender)
+    applied[1] = 10
+    assert arrive(Propose(2, 1, 5, 6, 4, 0, b""), sender) is None
 
 
 def test_a_cluster_has_a_bounded_number_of_sessions_and_resources(

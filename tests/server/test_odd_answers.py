@@ -9,7 +9,7 @@ from copycat.actors.codec import DEPTH_MAX, encode, takes_more_bytes
 from copycat.actors.simulation import Simulation
 from copycat.errors import AnswerLost, QueryFailed
 from copycat.machine import Catalog, Commit, StateMachine, command, query
-from copycat.server.operations import VALUE_DEPTH_MAX, VALUES_BYTES_MAX
+from copycat.server.operations import VALUE_BYTES_MAX, VALUE_DEPTH_MAX
 from copycat.testing.cluster import SimulatedCluster
 from simulated_servers import TallyHandle
 
@@ -42,9 +42,9 @@ ANSWERS: dict[str, Any] = {
     "in itself": in_itself(),
     "doubled": doubled(30),
     "doubled in a dict": {"a": doubled(28), "b": 1},
-    "long list": [b"x" * 100] * (VALUES_BYTES_MAX // 100),
-    "long": b"x" * (VALUES_BYTES_MAX + 1),
-    "large": b"x" * (VALUES_BYTES_MAX // 4),
+    "long list": [b"x" * 100] * (VALUE_BYTES_MAX // 100),
+    "long": b"x" * (VALUE_BYTES_MAX + 1),
+    "large": b"x" * (VALUE_BYTES_MAX // 4),
     "surrogate": "\ud800",
     "number": 7,
 }

@@ -51,6 +51,19 @@ def test_each_bound_holds_and_what_is_applied_makes_room() -> None:
     assert take(bounds, 3, 1, now_s=0.2), "what another session has done makes room"
 
 
+def test_rests_of_a_batch_make_room_for_each_other() -> None:
+    """However often a batch is carried out in part, what was sent behind it holds up no rest of it."""
+    applied = {1: 0}
+    bounds = UnderWay(applied, LOST_AFTER_S)
+    assert take(bounds, 1, 1)
+    assert take(bounds, 1, 101)
+    for first in range(2, 100):
+        applied[1] = first - 1
+        assert take(bounds, 1, first), first
+    applied[1] = 100
+    assert [take(bounds, 1, first) for first in range(101, 105)] == [True] * 3 + [False]
+
+
 def test_what_later_ones_wait_for_passes() -> None:
     """Batches that came ahead of their turn never keep out the one they wait for; a copy does not
     pass twice."""

@@ -1,7 +1,7 @@
 """A bug for every rule that no known bug of Raft breaks first."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -15,6 +15,7 @@ from copycat.protocol.client import CommandsReply, Events
 from copycat.protocol.introductions import Introduce
 from copycat.protocol.raft import AppendEntries, AppendEntriesReply
 from copycat.resources.lock import LockMachine
+from copycat.server import operations
 from copycat.server.applier import Applier
 from copycat.server.introductions import Introductions
 from copycat.server.log_time import LogClock
@@ -25,7 +26,15 @@ from copycat.server.roles import leader
 from copycat.server.roles.follower import Follower
 from copycat.server.roles.leader import Leader
 from copycat.server.server import Server
-from copycat.server.steps import Advance, AnswerQueries, ApplyOperations, PeerLinked, Tick
+from copycat.server.session import Session
+from copycat.server.steps import (
+    Advance,
+    AnswerQueries,
+    ApplyOperations,
+    CommandsAnswered,
+    PeerLinked,
+    Tick,
+)
 from copycat.storage import recovery
 from copycat.storage.batch import Batch
 from copycat.storage.lives import packed, unpacked
@@ -235,6 +244,43 @@ def publishes_by_chance() -> AbstractContextManager[Any]:
     return patch.object(Resource, "apply_operations", apply)
 
 
+def carries_out_what_it_says_it_has_not() -> AbstractContextManager[Any]:
+    """Commands behind which there is no room for answers are carried out, and come again."""
+    apply_operations = Resource.apply_operations
+
+    def apply_all(resource: Resource, message: ApplyOperations, sender: Any) -> Any:
+        every = replace(message, room_bytes=1 << 60)
+        values, failures = apply_operations(resource, every, sender)
+        told = 1 if message.room_bytes < 1 << 10 else len(values)
+        return values[:told], [failure for failure in failures if failure[0] < told]
+
+    return patch.object(Resource, "apply_operations", apply_all)
+
+
+def applies_what_was_sent_behind_a_rest() -> AbstractContextManager[Any]:
+    """Commands are applied in the order of the log, whichever are missing before them."""
+    apply_commands = Applier._apply_commands
+    answered = Session.commands_answered
+
+    def apply_ahead(applier: Applier, batch: Any) -> Any:
+        sequences, before = applier._progress.sequences, batch.first_sequence - 1
+        if sequences.get(batch.session, before) < before:
+            sequences[batch.session] = before
+        return apply_commands(applier, batch)
+
+    def answer_ahead(session: Session, message: CommandsAnswered, sender: Any) -> None:
+        session.sequence = message.first_sequence - 1
+        answered(session, message, sender)
+
+    stack = ExitStack()
+    stack.enter_context(
+        patch.object(operations, "ANSWERED_BYTES_MAX", 0)
+    )  # or it takes many worlds
+    stack.enter_context(patch.object(Applier, "_apply_commands", apply_ahead))
+    stack.enter_context(patch.object(Session, "commands_answered", answer_ahead))
+    return stack
+
+
 def passes_on_when_a_wait_is_over() -> AbstractContextManager[Any]:
     """Who has waited too long for a lock takes it from its holder."""
 
@@ -261,6 +307,11 @@ def serves_the_last_first() -> AbstractContextManager[Any]:
 def never_doubts() -> AbstractContextManager[Any]:
     """A client relies on its session for as long as nobody says that it is lost."""
     return patch("copycat.client.contact.DOUBTFUL_PART", 2.0)
+
+
+def forgets_the_rest() -> AbstractContextManager[Any]:
+    """A client waits for what was not carried out of a batch, and does not send it again."""
+    return patch.object(Commands, "_go_on_with_first", lambda commands: None)
 
 
 def takes_any_answer() -> AbstractContextManager[Any]:

@@ -39,7 +39,7 @@ from copycat.storage.log import Log
 from copycat.testing import rules
 from copycat.testing.monitors import Monitors
 from copycat.testing.said import Said
-from copycat.testing.workload import LINEARIZABLE
+from copycat.testing.workload import IN_ORDER, LINEARIZABLE
 
 
 @dataclass(frozen=True)
@@ -370,6 +370,7 @@ LEADERS = ("isolate leader", "crash leader", "network")
 SLOW_DISK = ("slow disk",)
 NETWORK = ("network", "reset")
 
+CALLS_END = "every call ends"  # what a workload says of those that do not
 DAMAGED = "the log is damaged"  # what a server says of its own disk
 CUT_APART = "batches are whole"  # what a leader says of a follower's answer
 
@@ -438,6 +439,11 @@ BUGS = [
     PlantedBug("old read", OLD_READS, (*SLOW_DISK, "network"), reads_what_it_has),
     PlantedBug("hasty query", (rules.QUERIES_IN_ORDER,), (), waits_for_no_command),
     PlantedBug("duplicate apply", (rules.EXACTLY_ONCE,), LEADERS, applies_every_copy),
+    PlantedBug("out of turn", (rules.EXACTLY_ONCE,), (), bugs.applies_what_was_sent_behind_a_rest),
+    PlantedBug(
+        "more than told", (LINEARIZABLE, IN_ORDER), (), bugs.carries_out_what_it_says_it_has_not
+    ),
+    PlantedBug("lost rest", (CALLS_END,), (), bugs.forgets_the_rest),
     PlantedBug("own clock", (rules.SAME_STATE, *DIVERGED), ("clock",), expires_by_its_own_clock),
     PlantedBug("dead holder", (rules.LOCKS_OF_THE_LIVING,), (), keeps_the_locks_of_the_dead),
     PlantedBug("impatience", (rules.HOLDERS_KEEP,), (), bugs.passes_on_when_a_wait_is_over),

@@ -33,7 +33,7 @@ def failures(bug: PlantedBug) -> Iterator[str]:
             yield f"seed {seed}: {error}"
 
 
-RARE = ("no look back", "unverified commit", "dead holder")
+RARE = ("no look back", "unverified commit", "dead holder", "out of turn")
 """It takes many worlds to see them by the rule that is theirs."""
 
 

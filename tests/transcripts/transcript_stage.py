@@ -179,6 +179,8 @@ class Program:
             return "held"
         if isinstance(result, Holder):
             return "own" if result.session == self.client.session_id else "other"
+        if isinstance(result, str) and len(result) >= 1024:
+            return f"{len(result) // 1024}kB"
         return str(result)
 
     def has_lost(self, name: str) -> bool:

@@ -91,7 +91,7 @@ class Leader(Role):
         self._rounds = Rounds()
         self._following = {name: Following(self._ticked_s) for name in server.peers}
         self._replicators: dict[str, NodeAddress] = {}
-        self._sequencer = Sequencer(server.progress.sequences)
+        self._sequencer = Sequencer(server.progress.sequences, server.progress.cut)
         self._early: list[tuple[Propose | ReadIndex, NodeAddress]] = []
         self._early_bytes = 0
         self._gathered: list[Held] = []  # commands that are appended at the end of the turn
