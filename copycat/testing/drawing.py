@@ -46,6 +46,8 @@ RING_SERVERS_MIN = 4
 CLOG_BYTES_PER_S = (2_000, 20_000, 200_000)
 CLOG_WAITING_S = (0.5, 5.0)
 """How many seconds of bytes a clogged link lets wait before it breaks."""
+CLOGGED_CLIENT_CHANCE = 0.5
+"""How often it is the link from a server to a client, whose answers and events have to wait."""
 
 ROOM_BYTES_MAX = 10_000
 
@@ -270,7 +272,10 @@ class _Drawing:
         bytes_per_s = self.chance.choice(CLOG_BYTES_PER_S)
         waiting_bytes = bytes_per_s * self.chance.choice(CLOG_WAITING_S)
         numbers = {"bytes_per_s": bytes_per_s, "waiting_bytes": waiting_bytes}
-        return {"where": self._two(), "numbers": numbers}
+        where = self._two()
+        if self.clients and self.chance.random() < CLOGGED_CLIENT_CHANCE:
+            where = (self.chance.choice(self.servers), self.chance.choice(self.clients))
+        return {"where": where, "numbers": numbers}
 
     # Disks.
 

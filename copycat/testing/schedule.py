@@ -25,7 +25,7 @@ CLIENTS = (
 """The clients of every world by name; without its digits a name says what the client does."""
 
 PIPELINE = 8
-PIPELINES = (4, 32, 200)
+PIPELINES = (6, 48, 300)
 """How many calls a client makes at once, at most: few or many, by the world."""
 
 RESTS = ("as they are", "stopped", "deaf")

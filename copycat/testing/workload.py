@@ -38,16 +38,16 @@ VISITOR = "visitor"
 AWAKENING_S = 0.01  # in which a client that was paused learns what it has lost
 TIMEOUTS_S = (0.2, 1.0, 5.0)
 SESSION_TIMEOUTS_S = (1.0, 2.0, 5.0)
-MAP_PIPELINE_MAX, READS_MAX = 5, 8  # at a time
+MAP_PIPELINE_MAX, READS_MAX = 7, 10  # at a time
 KEYS = ("ann", "bob", "cid", "dan")
 SPREADS_S = (0.0, 0.0, 0.004)
 SPREAD_CHANCE = 0.1
 """How often a client that counts pauses between two calls, for so long at most: what is called
 without a pause goes as one, and so nothing could come before its turn."""
 
-PAUSE_MEAN_S = 0.2
-READ_PAUSE_MEAN_S = 0.1
-VISIT_PAUSE_MEAN_S = 0.4  # a world costs by its entries: better few, with many calls in each
+PAUSE_MEAN_S = 0.3
+READ_PAUSE_MEAN_S = 0.15
+VISIT_PAUSE_MEAN_S = 0.5  # a world costs by its entries: better few, with many calls in each
 HOLDS_MAX_S = (1.0, 4.0)
 PAYLOAD_BYTES_MAX = 2_000
 PUBLISHED_AT_ONCE = (1, 1, 10)
