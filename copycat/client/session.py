@@ -1,8 +1,7 @@
 """ClientSession: a client's side of its session, which outlives any one connection (§6.3).
 
-It opens the session, keeps it alive, moves it to another server when the one in use fails or
-another one leads, and opens a new one when it is lost. Files of their own have what it carries,
-``commands``, ``queries`` and ``openings``, its way, ``attachment``, and its life, ``contact``.
+It opens the session, keeps it alive, moves it when its server fails or another one leads, and opens a new
+one when it is lost; see also ``commands``, ``queries``, ``openings``, ``attachment`` and ``contact``.
 
 Invariant: what is sent on a connection was asked for by this session alone, and every answer is
 recognised by its content, so it does not matter over which connection, how often, or when it comes.

@@ -1,8 +1,7 @@
 """Clients at work in a simulated cluster, who check all that they are answered.
 
-They count, write and read keys, take locks, publish and listen, come, go and crash. What they do
-not learn is as important as what they do: an error says whether a call may still happen, and it is
-held to that. Of counter, map and lock they keep histories, which have to be linearizable.
+They count, write and read keys, take locks, publish, listen, come, go and crash. An error says whether a
+call may still happen, and is held to that. What they know of resources has to be linearizable.
 """
 
 import asyncio

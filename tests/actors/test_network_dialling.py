@@ -11,7 +11,7 @@ import pytest
 from copycat.actors import Actor, NodeAddress
 from copycat.actors.endpoint import EndpointError, parse_endpoint
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
-from copycat.actors.network import ListenError, NoDirectoryError
+from copycat.actors.network import ListenError, NoDirectoryError, free_ports
 from copycat.actors.network_dial import CONNECT_TIMEOUT_S
 from copycat.actors.network_dial import connect as network_dial_connect
 from copycat.actors.network_link import HELLO_TIMEOUT_S, Link
@@ -62,9 +62,7 @@ async def test_hanging_up_ends_the_link_for_good(world: World) -> None:
 @world_test
 async def test_an_unreachable_endpoint_is_reported_and_tried_again(world: World) -> None:
     """With the reason in words; once somebody listens there, the link comes up."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"127.0.0.1:{free_ports(1, '127.0.0.1')[0]}"
     b = await world.node("b")
     watcher = Seen(b, watching=True)
     b.links.dial(endpoint)
@@ -211,9 +209,7 @@ def test_retries_slow_down_and_start_afresh(monkeypatch: pytest.MonkeyPatch) -> 
     delays_s: list[float] = []
 
     async def body(world: World) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        endpoint = f"127.0.0.1:{free_ports(1, '127.0.0.1')[0]}"
         b = await world.node("b")
         call_later = b.call_later
 
@@ -291,9 +287,7 @@ def test_what_is_spare_is_tried_seldom_and_alone(monkeypatch: pytest.MonkeyPatch
     delays_s: list[float] = []
 
     async def body(world: World) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        endpoint = f"127.0.0.1:{free_ports(1, '127.0.0.1')[0]}"
         b = await world.node("b")
         call_later = b.call_later
         attempts: list[Link] = []
