@@ -13,6 +13,7 @@ from copycat.machine import StateMachine, query
 from copycat.protocol.client import (
     RESULTS_BYTES_MAX,
     AttachSession,
+    Branch,
     Consistency,
     QueriesReply,
     Refusal,
@@ -182,6 +183,17 @@ def test_answers_that_cannot_be_sent_are_not_all_made() -> None:
     assert type(refused) is Refused
     assert refused.reason == Refusal.TOO_LARGE
     assert queue.machine.run == QUERIES_AT_ONCE
+
+
+def test_an_answer_that_cannot_be_encoded_fails_alone() -> None:
+    """An int of more than 64 bits among others, which would not be read as an int."""
+    queue = Queue()
+    queue.machine.run = 2**64 - 2
+    queue.add(1, count=2)
+    assert queue.run(Steps(100)) == [1]
+    values, [[place, branch, kind, _]] = decode(queue.sent.messages[0].results)
+    assert values == [2**64 - 1, None]
+    assert (place, branch, kind) == (1, Branch.QUERY_FAILED, "Unencodable")
 
 
 def reads_of_a_follower(simulation: Simulation) -> tuple[SimulatedCluster, Any]:
