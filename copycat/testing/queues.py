@@ -53,7 +53,9 @@ QUEUES: Mapping[str, Queue] = {
         Replicator, lambda one: len(one._in_flight), lambda: replicator.REQUESTS_IN_FLIGHT_MAX
     ),
     "bytes that wait to be committed": Queue(
-        Leader, lambda one: one._open_bytes, lambda: leader.OPEN_BYTES_MAX + 2 * RECORD_BYTES_MAX
+        Leader,
+        lambda one: one._open_bytes,
+        lambda: leader.OPEN_BYTES_MAX + leader.SIGNS_OF_LIFE_BYTES_MAX + 2 * RECORD_BYTES_MAX,
     ),
     "bytes that a leader keeps until it serves": Queue(
         Leader, lambda one: one._early_bytes, lambda: leader.OPEN_BYTES_MAX

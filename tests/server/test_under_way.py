@@ -16,6 +16,7 @@ from copycat.server.connection import Connection
 from copycat.server.roles import leader as leader_module
 from copycat.server.roles.leader import Leader
 from copycat.server.under_way import BATCH_BYTES, SESSIONS_KEPT_MIN, UnderWay
+from copycat.storage.batch import BatchKind
 from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 LOST_AFTER_S = 1.0
@@ -206,3 +207,33 @@ def test_a_full_leader_has_room_for_small_commands(monkeypatch: pytest.MonkeyPat
         assert sorted(simulation.run(story(), timeout_s=120)) == [1, 2, 3, 4, 5]
     assert refused
     assert min(refused) > 10_000
+
+
+def test_a_full_leader_takes_every_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of others fill the leader, and a session that only lives goes on and ends in order."""
+    monkeypatch.setattr(leader_module, "OPEN_BYTES_MAX", 0)
+    refused: list[BatchKind] = []
+    refuse = Leader._refuse
+
+    def watch_refuse(leader: Leader, message: Propose, *arguments: Any) -> None:
+        refused.append(BatchKind(message.kind))
+        refuse(leader, message, *arguments)
+
+    monkeypatch.setattr(Leader, "_refuse", watch_refuse)
+    with Simulation(7) as simulation:
+        start_servers(simulation)
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS, timeout_s=60) as greedy:
+                tally = await greedy.open(TallyHandle, "tally")
+                sessions = [await greedy.new_session() for _ in range(5)]
+                async with AsyncClient(*ENDPOINTS, timeout_s=60) as idle:
+                    ends_s = simulation.now_s + 60
+                    while simulation.now_s < ends_s:
+                        sent = [one.submit_command(tally.resource_id, "add", 1) for one in sessions]
+                        await asyncio.gather(*sent)
+                    assert idle.session_id is not None
+
+        simulation.run(story(), timeout_s=200)
+    assert BatchKind.COMMANDS in refused
+    assert not {BatchKind.KEEP_ALIVE, BatchKind.CLOSE_SESSION} & set(refused)

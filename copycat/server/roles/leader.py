@@ -50,6 +50,10 @@ ROOM_TIMES = 16
 """A proposal needs room for so many of its size, unless nothing is open: small ones find room where
 large ones do not."""
 
+SIGNS_OF_LIFE_BYTES_MAX = 16 << 20
+"""So much more may be open when a session gives a sign of life or ends, which the commands of others
+must not hold up: as many sessions as there may be find room in it."""
+
 SESSIONS_MAX = 100_000
 RESOURCES_MAX = 100_000
 """How many a cluster has; what is on its way when a limit is reached still gets through."""
@@ -59,6 +63,16 @@ TICK_AFTER_US = 60 * US_PER_S
 when all servers start again."""
 
 _COMMANDS = BatchKind.COMMANDS  # to look it up takes as long as much else that a command needs
+
+
+_NEVER_HELD_UP = {BatchKind.KEEP_ALIVE, BatchKind.CLOSE_SESSION}
+
+
+def _room_bytes(message: Propose) -> int:
+    """How much may be open already when this is appended."""
+    if message.kind in _NEVER_HELD_UP:
+        return OPEN_BYTES_MAX + SIGNS_OF_LIFE_BYTES_MAX
+    return max(OPEN_BYTES_MAX - ROOM_TIMES * len(message.operations), 0)
 
 
 class Rounds:
@@ -172,8 +186,7 @@ class Leader(Role):
         if not self._ready:
             self._keep_early(message, sender)
             return
-        room_bytes = OPEN_BYTES_MAX - ROOM_TIMES * len(message.operations)
-        if self._open_bytes > max(room_bytes, 0):
+        if self._open_bytes > _room_bytes(message):
             text = f"{self._open_bytes:,} bytes wait to be committed"
             self._refuse(message, sender, Refusal.OVERLOADED, text)
             return
