@@ -31,6 +31,7 @@ _SHORT_LIST_HEADS = tuple(bytes([0x80 + count]) for count in range(_SHORT_LIST_M
 _LIST_HEAD_BYTES = dict.fromkeys(range(0x80, 0x80 + _SHORT_LIST_MAX + 1), 1)
 _BYTE_MAX, _TWO_BYTES_MAX = 0xFF, 0xFFFF
 _LIST_BYTE, _LIST_TWO_BYTES, _LIST_FOUR_BYTES = 0x98, 0x99, 0x9A
+_BYTES_TWO_BYTES, _BYTES_FOUR_BYTES = 0x59, 0x5A
 _LIST_HEAD_BYTES |= {_LIST_BYTE: 2, _LIST_TWO_BYTES: 3, _LIST_FOUR_BYTES: 5}  # by the first byte
 _KIND_BYTES, _KIND_STR, _KIND_LIST, _KIND_DICT, _KIND_TAG = range(2, 7)  # 0 and 1 are ints
 _ARGUMENT_MAX = 23  # in the head itself; the next 4 say that it takes 1, 2, 4 or 8 bytes more
@@ -46,6 +47,10 @@ _CONTAINERS = frozenset((list, tuple, dict))
 _KEYS = frozenset((str, bytes, int))
 _LENT_AGAIN_BYTES_MAX = 16 * 1024
 _idle_decoders: tuple[dict[int, list[tuple[BytesIO, CBORDecoder]]], ...] = ({}, {})
+
+# Of much data in few values these are looked at, rather than each byte.
+_SPARSE_BYTES_MIN = 4096
+_SPARSE_VALUES_MAX = 64
 
 # A decoded value needs a second look only if some byte may be the head of a simple value other
 # than false, true and null. All other bytes:
@@ -110,6 +115,15 @@ def encode_list(*items: bytes) -> bytes:
     return b"".join((_SHORT_LIST_HEADS[len(items)], *items))
 
 
+def bytes_head(length: int) -> bytes:
+    """What makes up to 4 GiB of bytes an encoded byte string when it stands before them."""
+    if length < len(_BYTES_HEADS):
+        return _BYTES_HEADS[length]
+    if length <= _TWO_BYTES_MAX:
+        return bytes((_BYTES_TWO_BYTES, length >> 8, length & _BYTE_MAX))
+    return bytes((_BYTES_FOUR_BYTES,)) + length.to_bytes(4, "big")
+
+
 def list_head(count: int) -> bytes:
     """What makes so many encoded values a list when it stands before them."""
     if count <= _SHORT_LIST_MAX:
@@ -144,7 +158,8 @@ def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     if size > 1 and data[0] == _SHORT_BYTES and data[1] == size - 2 and size > _SHORT_BYTES_MIN:
         return data[2:]  # a byte string of 24 to 255 bytes, by far the most frequent value
     value = decode_unchecked(data, depth_max=depth_max)
-    if data.translate(None, _HARMLESS) and not is_plain(value, depth_max):
+    is_sparse = size > _SPARSE_BYTES_MIN and not holds_more_values(data, _SPARSE_VALUES_MAX)
+    if (is_sparse or data.translate(None, _HARMLESS)) and not is_plain(value, depth_max):
         raise CodecError(_refusal(value, depth_max))
     return value
 
@@ -168,22 +183,25 @@ def decode_unchecked(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
 
 def _decoded(data: bytes, depth_max: int, *, text_keys: bool) -> Any:
     # A decoder is lent to one caller at a time, whatever its thread: to make one takes longer than
-    # to read most values. One that failed, or holds much, is not used again.
+    # to read most values. One that failed is not used again, nor is one that has read much.
     idle = _idle_decoders[text_keys].get(depth_max)
     if idle is None:
         idle = _idle_decoders[text_keys].setdefault(depth_max, [])
-    try:
-        stream, decoder = idle.pop()
-    except IndexError:
-        stream, decoder = _new_decoder(depth_max, text_keys=text_keys)
-    stream.write(data)
-    stream.truncate()
-    stream.seek(0)
+    size_bytes = len(data)
+    if size_bytes > _LENT_AGAIN_BYTES_MAX:
+        stream, decoder = _new_decoder(data, depth_max, text_keys=text_keys)  # which copies nothing
+    else:
+        try:
+            stream, decoder = idle.pop()
+        except IndexError:
+            stream, decoder = _new_decoder(b"", depth_max, text_keys=text_keys)
+        stream.write(data)
+        stream.truncate()
+        stream.seek(0)
     try:
         value = decoder.decode()
     except _DECODER_ERRORS as error:
         raise CodecError(f"cannot decode: {error}") from None
-    size_bytes = len(data)
     if stream.tell() != size_bytes:
         raise CodecError(f"{size_bytes - stream.tell()} bytes follow the value")
     if size_bytes <= _LENT_AGAIN_BYTES_MAX:
@@ -192,8 +210,8 @@ def _decoded(data: bytes, depth_max: int, *, text_keys: bool) -> Any:
     return value
 
 
-def _new_decoder(depth_max: int, *, text_keys: bool) -> tuple[BytesIO, CBORDecoder]:
-    stream = BytesIO()
+def _new_decoder(data: bytes, depth_max: int, *, text_keys: bool) -> tuple[BytesIO, CBORDecoder]:
+    stream = BytesIO(data)
     decoder = CBORDecoder(
         stream,
         tag_hook=_refuse_tag,

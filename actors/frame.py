@@ -14,6 +14,7 @@ so an envelope that brings one is refused.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from thespian.actors import PoisonMessage
@@ -22,15 +23,18 @@ from copycat.actors.address import NodeAddress
 from copycat.actors.codec import (
     DEPTH_MAX,
     CodecError,
+    bytes_head,
     decode_unchecked,
     encode,
     encode_trusted,
     holds_more_values,
     is_plain,
+    list_head,
 )
 from copycat.actors.message import (
     MalformedMessageError,
     Plain,
+    bytes_fields,
     from_wire,
     message,
     number_of,
@@ -43,6 +47,7 @@ FRAME_VALUES_MAX = 64 * 1024  # in a payload: lists, dicts, keys and items, not 
 FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which is the Hello
 STRANGER_BYTES_MAX = 256 * 1024  # of a payload of a stranger whom nobody has admitted yet
 STRANGER_VALUES_MAX = 4096
+LARGE_BYTES = 64 * 1024  # from here on the bytes of a message are written without a copy of them
 ENVELOPES_MAX = 128  # in a frame, so that one is soon decoded and the next link has its turn
 RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
 PLAIN_NUMBER = 0
@@ -86,7 +91,7 @@ class Unreadable:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into payloads; each byte is copied at most three times.
+    """Cuts a stream of bytes into payloads; each byte is copied at most twice.
 
     It holds at most one incomplete frame, whose length was checked before any of it was kept, and
     holds it in one piece: a frame that comes byte by byte takes no more memory than another.
@@ -114,7 +119,7 @@ class FrameReader:
         """How much of an incomplete frame it holds."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes of the stream and return the payloads they complete.
 
         Raises:
@@ -126,8 +131,7 @@ class FrameReader:
             return []
         if self._held:
             self._held += data
-            data = bytes(self._held)
-            self._held.clear()
+            data, self._held = memoryview(self._held), bytearray()
         payloads: list[bytes] = []
         start, end = 0, len(data)
         while True:
@@ -144,7 +148,7 @@ class FrameReader:
             self._needed += length
             if end - start < self._needed:
                 break
-            payloads.append(data[start + _LENGTH_BYTES : start + self._needed])
+            payloads.append(bytes(data[start + _LENGTH_BYTES : start + self._needed]))
             start += self._needed
             self._is_first = False
         if start < end:
@@ -204,6 +208,56 @@ def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[
     first, first_refused = encode_envelopes(envelopes[:half])
     second, second_refused = encode_envelopes(envelopes[half:])
     return first + second, first_refused + [(half + at, why) for at, why in second_refused]
+
+
+def encode_large(envelopes: Sequence[list[Any]]) -> list[bytes] | None:
+    """Encode envelopes that have large byte strings in one frame, and copy none of these.
+
+    Returns:
+        The frame in pieces, to be written in this order; None if nothing in it is large, or if it
+        may have to be divided or refused: ``encode_envelopes`` does what is right.
+    """
+    if len(envelopes) > ENVELOPES_MAX or not _are_large(envelopes):
+        return None
+    parts: list[bytes] = [list_head(len(envelopes))]
+    strings_bytes = 0
+    try:
+        for made in envelopes:
+            strings, fields = bytes_fields(made[3]), made[4]
+            if not strings:
+                parts.append(encode_trusted(made))
+                continue
+            parts += (list_head(len(made)), *map(encode_trusted, made[:4]), list_head(len(fields)))
+            for place, field in enumerate(fields):
+                if place not in strings:
+                    parts.append(encode_trusted(field))
+                    continue
+                if type(field) is not bytes:
+                    parts.append(list_head(len(field)))
+                for content in (field,) if type(field) is bytes else field:
+                    parts += (bytes_head(len(content)), content)
+                    strings_bytes += len(content)
+    except CodecError:
+        return None
+    size_bytes = sum(map(len, parts))
+    values_max = size_bytes - strings_bytes  # for each value has one of the other bytes at least
+    if size_bytes > FRAME_BYTES_MAX or values_max > FRAME_VALUES_MAX:
+        return None
+    parts.insert(0, size_bytes.to_bytes(_LENGTH_BYTES, "big"))
+    pieces: list[bytes] = []
+    for is_large, several in groupby(parts, lambda part: len(part) >= LARGE_BYTES):
+        pieces += several if is_large else (b"".join(several),)
+    return pieces
+
+
+def _are_large(envelopes: Sequence[list[Any]]) -> bool:
+    for made in envelopes:
+        for place in bytes_fields(made[3]):
+            field = made[4][place]
+            for string in (field,) if type(field) is bytes else field:
+                if len(string) >= LARGE_BYTES:
+                    return True
+    return False
 
 
 def decode_payload(payload: bytes, values_max: int = FRAME_VALUES_MAX) -> Any:

@@ -24,6 +24,7 @@ from copycat.actors.frame import (
     decode_payload,
     encode_control,
     encode_envelopes,
+    encode_large,
     envelope,
 )
 from copycat.actors.hello import Beat, Hello, HelloRefused, refusal
@@ -43,6 +44,7 @@ PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is
 PROBE_EVERY_S = 5
 PROBES = 3
 UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
+COPIED_BYTES_MAX = 16 * 1024
 UNSENT_BYTES_MAX = 128 * 1024  # that the kernel takes and has not sent; the rest is seen to wait
 SENT_AGAIN_MAX_S = (
     1  # what the other host does not confirm, the kernel sends again as often as this
@@ -156,7 +158,10 @@ class Link(asyncio.BufferedProtocol):
         handlers.began_s = handlers.now_s()  # as begin, with a call less a message
         reader = self._reader
         try:
-            payloads = reader.feed(bytes(self._links.intake.buffer[:nbytes]))
+            data: bytes | memoryview = self._links.intake.buffer[:nbytes]
+            if nbytes <= COPIED_BYTES_MAX:
+                data = bytes(data)  # which is faster to cut
+            payloads = reader.feed(data)
             if held and len(payloads) == 1 and node.is_idle:
                 self._take(decode_payload(payloads[0], self._values_max))  # as nearly always
             else:
@@ -280,11 +285,15 @@ class Link(asyncio.BufferedProtocol):
         assert connection is not None, "a link that is up has a transport"
         outbox, self._outbox = self._outbox, []
         sent, self._sent = self._sent, []
-        frames, refused = encode_envelopes(outbox)
-        if frames:
+        refused: list[tuple[int, str]] = []
+        pieces = encode_large(outbox)
+        if pieces is None:
+            frames, refused = encode_envelopes(outbox)
+            pieces = [frames] if frames else []
+        for piece in pieces:
             self._was_written = True
-            connection.write(frames)
-            self.written_bytes += len(frames)
+            connection.write(piece)
+            self.written_bytes += len(piece)
         for at, reason in refused:
             self._links.node.return_to_sender(*sent[at], reason)
         if connection.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:

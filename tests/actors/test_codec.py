@@ -199,6 +199,8 @@ BOMBS = {
     "undefined in a list": "8201f7",
     "a simple value": "f0",
     "a simple value of two bytes": "f8ff",
+    "undefined beside many bytes": "82591000" + "00" * 4096 + "f7",
+    "a simple value behind much text": "82791000" + "61" * 4096 + "f0",
     "a key that is a list": "a18000",
     "a key that is a map": "a1a000",
     "a key that is true": "a1f500",

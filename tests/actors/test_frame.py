@@ -18,12 +18,14 @@ from copycat.actors.frame import (
     FIRST_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     FRAME_VALUES_MAX,
+    LARGE_BYTES,
     FrameError,
     FrameReader,
     Unreadable,
     decode_payload,
     encode_control,
     encode_envelopes,
+    encode_large,
     envelope,
     frame,
 )
@@ -40,6 +42,23 @@ class Parcel:
 
     number: int
     content: Plain
+
+
+@message(60002)
+class Crate:
+    """Something to send that has bytes."""
+
+    label: str
+    content: bytes
+    parts: tuple[bytes, ...]
+
+
+SIZES_BYTES = (0, 1, 23, 24, 255, 256, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1)
+CRATES = st.builds(
+    lambda content, parts: Crate("crate", bytes(content), tuple(map(bytes, parts))),
+    st.sampled_from(SIZES_BYTES),
+    st.lists(st.sampled_from(SIZES_BYTES), max_size=30),
+)
 
 
 def travel(*values: Any) -> list[Any]:
@@ -308,3 +327,31 @@ def test_notices_of_the_runtime_do_not_travel() -> None:
     (payload,) = FrameReader().feed(frames)
     ((*_, opened),) = decode_payload(payload)
     assert type(opened) is Unreadable
+
+
+@given(st.lists(CRATES | st.sampled_from([Parcel(1, [2]), "text", {"a": 1}]), max_size=5))
+def test_large_bytes_are_encoded_without_a_copy(values: list[Any]) -> None:
+    """The pieces are the frame that ``encode_envelopes`` makes, and what is large is one of them."""
+    envelopes = [envelope(TARGET, value, 17) for value in values]
+    crates = [value for value in values if type(value) is Crate]
+    strings = [string for crate in crates for string in (crate.content, *crate.parts)]
+    pieces = encode_large(envelopes)
+    if any(len(string) >= LARGE_BYTES for string in strings):
+        assert pieces is not None
+        assert b"".join(pieces) == encode_envelopes(envelopes)[0]
+        large = [id(string) for string in strings if len(string) >= LARGE_BYTES]
+        assert [id(piece) for piece in pieces if id(piece) in large] == large
+    else:
+        assert pieces is None
+
+
+def test_what_may_be_too_much_for_a_frame_is_not_encoded_in_pieces() -> None:
+    """Too many bytes, envelopes or values, or what cannot be encoded: each has to be looked at."""
+    large = bytes(LARGE_BYTES)
+    for values in (
+        [Crate("", large, (large,) * (FRAME_BYTES_MAX // LARGE_BYTES))],
+        [Crate("", large, ())] * (ENVELOPES_MAX + 1),
+        [Crate("", large, ()), Parcel(1, [0] * FRAME_VALUES_MAX)],
+        [Crate("\ud800", large, ())],
+    ):
+        assert encode_large([envelope(TARGET, value, 17) for value in values]) is None
