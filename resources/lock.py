@@ -7,7 +7,7 @@ refuse a token smaller than the largest it has seen.
 """
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from types import TracebackType
 from typing import Any, cast
 
@@ -140,7 +140,7 @@ def _check_timeout(timeout_s: object) -> None:
     if type(timeout_s) not in (int, float):
         raise InvalidType(f"timeout_s is a number or None, not {type(timeout_s).__qualname__}")
     timeout = cast("float", timeout_s)
-    if not isfinite(timeout) or not 0 <= timeout <= WAIT_S_MAX:
+    if not 0 <= timeout <= WAIT_S_MAX:  # nor what is no number
         raise InvalidArgument(f"timeout_s is from 0 to {WAIT_S_MAX:.0f} seconds")
 
 
@@ -324,7 +324,7 @@ class AsyncDistributedLock(AsyncHandle):
             raise
         except OutcomeUnknown:
             self._withdraw(request)
-            if session not in (0, client.session_id):
+            if session not in (0, client.session_id) or client.state == "closed":
                 raise self._session_lost() from None
             raise LockTimeout(f"nobody answered the request for lock {self.name!r}") from None
         except BaseException:

@@ -5,7 +5,7 @@ In the simulated world the very same client runs on the simulated loop.
 
 import asyncio
 import secrets
-from math import isnan
+from math import inf
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from copycat.actors.environment import Identity
@@ -30,6 +30,7 @@ from copycat.protocol.client import Consistency
 from copycat.types import NAME_CHARACTERS_MAX, ResourceId, SessionId
 
 SUFFIX_BYTES = 4
+FOR_EVER_S = 1e18  # an int may be larger than any float
 
 
 class Handle(Protocol):
@@ -157,10 +158,14 @@ class AsyncClient:
 
         Calls under way end with ``ClientClosed`` if they were not sent, else ``OutcomeUnknown``.
         Closing twice does nothing.
+
+        Raises:
+            InvalidArgument: another event loop runs here than the client was connected on.
         """
         if self._inbox is None or self._household is None:
             self._closing = True
             return
+        self._check_loop()
         node = self._household.node
         if not self._closing:
             self._closing = True
@@ -286,7 +291,17 @@ class AsyncClient:
                 if self._closing
                 else "the client is not connected: use it in `async with`"
             )
+        self._check_loop()
         return self._loop
+
+    def _check_loop(self) -> None:
+        """Refuse what another loop asks for before anything is sent: it could not be answered there,
+        and its caller would not learn whether it had happened."""
+        if asyncio._get_running_loop() not in (self._loop, None):
+            raise InvalidArgument(
+                "this client belongs to the event loop that it was connected on, and this is"
+                " another one: connect a client in each"
+            )
 
     def _deadline_s(self, timeout_s: float | None) -> float:
         assert self._inbox is not None, "deadlines are for connected clients"
@@ -393,8 +408,8 @@ def _known(consistency: object) -> Consistency:
 
 
 def _checked(timeout_s: float) -> float:
-    if not isinstance(timeout_s, int | float) or isnan(timeout_s) or timeout_s < 0:
+    if not isinstance(timeout_s, int | float) or not timeout_s >= 0:  # also what is no number
         raise InvalidArgument(
             f"a timeout is a number of seconds, or math.inf to wait for ever, not {timeout_s!r}"
         )
-    return timeout_s
+    return timeout_s if timeout_s < FOR_EVER_S else inf

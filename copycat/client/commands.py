@@ -382,7 +382,7 @@ class Commands:
             call = batch.calls[place]
             assert call is not None, "an open call expires"
             call.fail(
-                OutcomeUnknown("no answer came in time: the command may have been applied, or be")
+                OutcomeUnknown("no answer came in time: the command may be applied, now or later")
                 if batch.first_sequence
                 else not_applied()
             )

@@ -14,6 +14,11 @@ def checked_endpoints(endpoints: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         InvalidArgument: one is no ``host:port``, or there are no default ones.
     """
+    for endpoint in endpoints:
+        if not isinstance(endpoint, str):
+            raise InvalidArgument(
+                f"an endpoint is a str, host:port, and each an argument of its own; not {endpoint!r:.60}"
+            )
     endpoints = tuple(dict.fromkeys(endpoints or default_endpoints()))
     if not endpoints:
         raise InvalidArgument(

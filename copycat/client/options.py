@@ -29,11 +29,18 @@ class SessionOptions:
         Raises:
             InvalidArgument: says which option, and what it may be.
         """
-        if len(self.name) > CLIENT_NAME_CHARACTERS_MAX or not self.name.isprintable():
+        if (
+            not isinstance(self.name, str)
+            or len(self.name) > CLIENT_NAME_CHARACTERS_MAX
+            or not self.name.isprintable()
+        ):
             raise InvalidArgument(
                 f"a client's name has at most {CLIENT_NAME_CHARACTERS_MAX} printable characters"
             )
-        if not SESSION_TIMEOUT_MIN_S <= self.timeout_s <= SESSION_TIMEOUT_MAX_S:
+        if (
+            not isinstance(self.timeout_s, int | float)
+            or not SESSION_TIMEOUT_MIN_S <= self.timeout_s <= SESSION_TIMEOUT_MAX_S
+        ):
             raise InvalidArgument(
                 f"session_timeout_s is from {SESSION_TIMEOUT_MIN_S:g} to"
                 f" {SESSION_TIMEOUT_MAX_S:g}, not {self.timeout_s!r}"

@@ -41,7 +41,6 @@ class LogWriter(logging.Handler):
     """A handler that writes to a descriptor without holding anybody up."""
 
     def __init__(self, descriptor: int = STDERR) -> None:
-        super().__init__()
         self._descriptor = descriptor
         self._lines: deque[str] = deque()
         self._dropped = 0
@@ -50,6 +49,7 @@ class LogWriter(logging.Handler):
         self._closing = False
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
+        super().__init__()  # last: at the end of the process it is closed, and so must have a thread
 
     def emit(self, record: logging.LogRecord) -> None:
         """Let a line wait for its turn, unless there were many like it."""

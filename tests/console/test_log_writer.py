@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from copycat.console.log_writer import BURST, LINES_MAX, LogWriter
+from copycat.console.log_writer import BURST, LINES_MAX, STDERR, LogWriter
 from copycat.console.serving import LogFormatter
 
 PIPE_BYTES = 64 * 1024
@@ -108,3 +108,17 @@ def test_what_others_say_stays_in_its_line() -> None:
     except AssertionError:
         record.exc_info = sys.exc_info()
     assert len(formatter.format(record).splitlines()) > 2
+
+
+def test_a_log_without_a_thread_is_not_closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started there is no writer, and the end of the process, which closes all
+    handlers of logs, does not fail for it."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = list(logging._handlerList)  # type: ignore[attr-defined]
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        LogWriter(STDERR)
+    assert logging._handlerList == before  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """The lock's handle: grants, time-outs, cancellation, and what it says when it cannot know."""
 
 import asyncio
-from math import inf
+from math import inf, nan
 
 import pytest
 
@@ -326,6 +326,22 @@ def test_a_closed_client_acquires_nothing() -> None:
     run(main())
 
 
+def test_closing_ends_a_request_that_nobody_has_answered() -> None:
+    """It is not told as a lock that was not free: who waits for as long as it takes has no time-out,
+    and a retry in a closed client is in vain."""
+
+    async def main() -> None:
+        _, (client,), (lock,) = locks(1)
+        client.silent = True
+        waiting = asyncio.create_task(lock.acquire())
+        await settle()
+        client.close()
+        with pytest.raises(SessionExpired):
+            await waiting
+
+    run(main())
+
+
 def test_two_requests_of_one_client_are_told_apart() -> None:
     """Two handles, or two tasks, of one session wait for each other like strangers."""
 
@@ -352,6 +368,10 @@ def test_wrong_waits_are_refused_before_anything_is_sent() -> None:
         _, (client,), (lock,) = locks(1)
         with pytest.raises(InvalidArgument):
             await lock.acquire(timeout_s=-1)
+        with pytest.raises(InvalidArgument):
+            await lock.acquire(timeout_s=nan)
+        with pytest.raises(InvalidArgument):
+            await lock.acquire(timeout_s=10**400)  # larger than any float
         with pytest.raises(InvalidType):
             await lock.acquire(timeout_s="5")  # type: ignore[arg-type]
         assert not client.submitted
