@@ -246,7 +246,10 @@ def encode_large(envelopes: Sequence[list[Any]]) -> list[bytes] | None:
     parts.insert(0, size_bytes.to_bytes(_LENGTH_BYTES, "big"))
     pieces: list[bytes] = []
     for is_large, several in groupby(parts, lambda part: len(part) >= LARGE_BYTES):
-        pieces += several if is_large else (b"".join(several),)
+        if is_large:
+            pieces += several
+        else:
+            pieces.append(b"".join(several))
     return pieces
 
 
