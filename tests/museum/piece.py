@@ -1,7 +1,8 @@
 """A piece of the museum: a bug that a real system had, planted into a copy of our source.
 
-A piece replaces one expression. What it replaces must stand in the source exactly once, so that a
-piece cannot silently miss when the source changes.
+A piece replaces one expression, and others where the system that had the bug lacked more than one of
+the defences that we have. What it replaces must stand in the source exactly once, so that a piece
+cannot silently miss when the source changes.
 """
 
 import json
@@ -41,6 +42,8 @@ class Piece:
         faults: the only kinds of faults that its worlds have; without any they have all kinds, some
             by the seed. So what takes a rare fault needs fewer worlds.
         rare: it takes dozens of worlds to catch it, for which not every run of the tests has time.
+        also: further changes, each with its file, what stands there and what shall: defences that
+            would bear the bug by themselves.
     """
 
     name: str
@@ -51,21 +54,25 @@ class Piece:
     differs: bool = False
     faults: tuple[str, ...] = ()
     rare: bool = False
+    also: tuple[tuple[str, str, str], ...] = ()
 
-    def planted_in(self, source: str) -> str:
-        """The source with the bug.
+    def planted_in(self, root: Path) -> dict[str, str]:
+        """The files that it changes, by name, as they are with the bug.
 
         Raises:
             Spoiled: it is not clear where the bug belongs, or what comes out is no Python.
         """
-        count = source.count(self.before)
-        if count != 1:
-            raise Spoiled(f"{self.name!r}: what it replaces stands {count} times in {self.file}")
-        planted = source.replace(self.before, self.after)
-        try:
-            compile(planted, self.file, "exec")
-        except SyntaxError as error:
-            raise Spoiled(f"{self.name!r}: with it {self.file} is no Python: {error}") from error
+        planted: dict[str, str] = {}
+        for file, before, after in ((self.file, self.before, self.after), *self.also):
+            source = planted.get(file) or (root / file).read_text(encoding="utf-8")
+            count = source.count(before)
+            if count != 1:
+                raise Spoiled(f"{self.name!r}: what it replaces stands {count} times in {file}")
+            planted[file] = source.replace(before, after)
+            try:
+                compile(planted[file], file, "exec")
+            except SyntaxError as error:
+                raise Spoiled(f"{self.name!r}: with it {file} is no Python: {error}") from error
         return planted
 
     def check(self) -> None:
@@ -74,7 +81,7 @@ class Piece:
         Raises:
             Spoiled: it does not.
         """
-        self.planted_in((ROOT / self.file).read_text(encoding="utf-8"))
+        self.planted_in(ROOT)
 
     @contextmanager
     def copy(self) -> Iterator[Path]:
@@ -84,8 +91,8 @@ class Piece:
             for part in SHIPPED:  # two of them are reached by relative links from the third
                 ignored = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignored)
-            file = folder / self.file
-            file.write_text(self.planted_in(file.read_text(encoding="utf-8")), encoding="utf-8")
+            for file, planted in self.planted_in(folder).items():
+                (folder / file).write_text(planted, encoding="utf-8")
             yield folder
 
 
@@ -129,7 +136,8 @@ def _without(seed: int, faults: tuple[str, ...]) -> Look:
 def _look(folder: Path, piece: Piece, first_seed: int, end_seed: int) -> Look:
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "1"}
     numbers = (first_seed, end_seed, WORLD_S_MAX, int(piece.differs))
-    order = [*map(str, numbers), piece.file, *piece.faults]
+    files = os.pathsep.join([piece.file, *(file for file, _, _ in piece.also)])
+    order = [*map(str, numbers), files, *piece.faults]
     ran = subprocess.run(
         [sys.executable, str(VICTIM), *order],
         env=environment,

@@ -2,10 +2,12 @@
 
 from piece import Piece
 
+AMNESIA = "copycat/storage/amnesia.py"
 BALLOT = "copycat/storage/ballot.py"
 BATCH = "copycat/storage/batch.py"
 CANDIDATE = "copycat/server/roles/candidate.py"
 FOLLOWER = "copycat/server/roles/follower.py"
+INTRODUCTIONS = "copycat/server/introductions.py"
 LEADER = "copycat/server/roles/leader.py"
 LOG = "copycat/storage/log.py"
 MEMBERSHIP = "copycat/server/membership.py"
@@ -273,12 +275,31 @@ DAMAGE = [
         'raise self.CORRUPT(self.NAME, "its magic or CRC does not match")',
         "return None",
         faults=("flip", "misdirected write"),
+        # The other files would say that there was another ballot.
+        also=(
+            (AMNESIA, "for file in (ballot, lives):", "for file in (lives,):"),
+            (AMNESIA, "if ballot.term < last_term:", "if ballot.term < 0:"),
+            (
+                AMNESIA,
+                "ballot.term < term or (ballot.term == term and voted_for not in (0, ballot.voted_for))",
+                "ballot.term < 0 < voted_for",
+            ),
+        ),
     ),
     Piece(
         "a server that was wiped comes back under its name",
         "RethinkDB 2.1.5 (Jepsen 2016: amnesia under the same identity); Copycat's Jepsen suite",
+        # The name is the identity, and what another life had promised is asked of nobody.
         MEMBERSHIP,
-        "if peer.server_id not in (0, link.node_id):",
-        "if peer.server_id not in (0, link.node_id) and link.node_id < 0:",
+        "self.identity.establish(options.name, server.environment.random.getrandbits(64) or 1)",
+        "self.identity.establish(options.name, int.from_bytes(options.name.encode()))",
+        also=(
+            (INTRODUCTIONS, "if met and met not in lives:", "if met and not lives:"),
+            (
+                INTRODUCTIONS,
+                "if message.met and message.met not in self.lives.own:",
+                "if message.met and not self.lives.own:",
+            ),
+        ),
     ),
 ]

@@ -8,6 +8,7 @@ from piece import Piece, Spoiled, look
 
 DRAWN = 5
 FILE = "copycat/server/roles/leader.py"
+MEMBERSHIP = "copycat/server/membership.py"
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=[piece.name for piece in PIECES])
@@ -38,6 +39,32 @@ def test_a_piece_that_does_not_fit_is_told_by_its_name(before: str) -> None:
     piece = Piece("it is forgotten", "nobody", FILE, before, "")
     with pytest.raises(Spoiled, match=r"'it is forgotten': .* times in"):
         piece.check()
+
+
+def test_all_that_a_piece_changes_has_to_fit() -> None:
+    """A defence that stands still would hide the bug."""
+    fits = ("return self._following\n", "return (self._following)\n")
+    piece = Piece("it is half done", "nobody", FILE, *fits, also=((MEMBERSHIP, "nowhere", ""),))
+    with pytest.raises(Spoiled, match=rf"'it is half done': .* 0 times in {MEMBERSHIP}"):
+        piece.check()
+
+
+def test_a_piece_changes_all_it_names() -> None:
+    """Several places may be in one file, and the later change finds what the earlier one left."""
+    piece = Piece(
+        "it is thorough",
+        "nobody",
+        FILE,
+        "return self._following\n",
+        "return dict(self._following)\n",
+        also=(
+            (FILE, "return dict(self._following)\n", "return {**self._following}\n"),
+            (MEMBERSHIP, "MISSING_FIRST_S = 1.0", "MISSING_FIRST_S = 2.0"),
+        ),
+    )
+    planted = piece.planted_in(museum_piece.ROOT)
+    assert "return {**self._following}\n" in planted[FILE]
+    assert "MISSING_FIRST_S = 2.0" in planted[MEMBERSHIP]
 
 
 def test_what_is_no_python_is_told_by_its_name() -> None:

@@ -27,13 +27,15 @@ ENDLESS = "Progress: a world comes to its end"
 DIFFERS = "Determinism: a seed decides everything, whatever the hash values of the process are"
 
 
-def broken_rule(seed: int, file: str, faults: list[str], *, differs: bool) -> tuple[str, str]:
+def broken_rule(
+    seed: int, files: tuple[str, ...], faults: list[str], *, differs: bool
+) -> tuple[str, str]:
     """What noticed the bug in one world, in short and in full; empty when nothing did."""
     try:
         trace_hash = run_seed(seed, faults=faults or None).trace_hash
     except Exception as error:
         cause = first_cause(error)
-        if isinstance(cause, MISTAKES) and _place(cause).endswith(file):
+        if isinstance(cause, MISTAKES) and _place(cause).endswith(files):
             raise
         told = traceback.format_exc()
         if isinstance(cause, InvariantViolated):
@@ -80,7 +82,8 @@ def tell(seeds: int, rule: str, told: str) -> None:
 def main() -> None:
     """Run the worlds of the seeds that the command line names."""
     first_seed, end_seed, world_s_max, differs = map(int, sys.argv[1:5])
-    file, *faults = sys.argv[5:]
+    changed, *faults = sys.argv[5:]
+    files = tuple(changed.split(os.pathsep))
     assert Path(copycat.__file__).is_relative_to(os.environ["PYTHONPATH"]), "this is the copy"
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
 
@@ -95,7 +98,7 @@ def main() -> None:
     seed = first_seed
     while seed < end_seed and not rule:
         signal.setitimer(signal.ITIMER_PROF, world_s_max)
-        rule, told = broken_rule(seed, file, faults, differs=bool(differs))
+        rule, told = broken_rule(seed, files, faults, differs=bool(differs))
         seed += 1
     tell(seed, rule, told)
 
