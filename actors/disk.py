@@ -29,7 +29,9 @@ SLOW_SYNC_S = 0.002  # a sync that takes longer holds up a loop too much, if mos
 STALLED_SYNC_S = 0.1  # a single one that takes longer is enough
 RECENT_SYNCS = 16
 INLINE_BYTES_MAX = 256 * 1024  # written by replacements in one round on the loop
-ZEROS_BYTES = 1024 * 1024  # written at once when a file is filled
+ZEROS_BYTES = 256 * 1024
+"""A file is filled in pieces of so much, each of them synced: a disk that is given all of it at once
+lets the syncs of others wait until it has written that."""
 
 Deliver = Callable[[NodeAddress, DiskDone], None]
 
@@ -327,6 +329,7 @@ class DirectoryDisk:
             zeros = bytes(min(ZEROS_BYTES, size_bytes))
             for offset in range(0, size_bytes, ZEROS_BYTES):
                 _write_all(descriptor, zeros[: size_bytes - offset], offset)
+                os.fdatasync(descriptor)
 
         self._make(name, fill)
 
