@@ -10,9 +10,11 @@ A new content or a new file is written beside its final name, as ``name.new``, a
 is durable; what a crash leaves under such names is removed when the directory is opened.
 """
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -135,7 +137,14 @@ class _Lane:
             self._disk.report(jobs)
             self.start(run)
 
-        self._disk.in_thread(lambda: run(jobs), ended)
+        try:
+            self._disk.in_thread(lambda: run(jobs), ended)
+        except RuntimeError as error:  # no thread is to be had; a pool's other one finds no jobs
+            refused, jobs[:] = jobs[:], []
+            for job in refused:
+                job.error = f"{job.file}: {error} (see `ulimit -u`, or the limit of the container)"
+            self.busy = False
+            self._disk.report(refused)
 
 
 class DirectoryDisk:
@@ -215,9 +224,17 @@ class DirectoryDisk:
     def load(self, name: str) -> bytes | None:
         """The whole of a small file, or None when there is no such file."""
         try:
-            return (self.path / name).read_bytes()
+            # What is no file, such as a named pipe, might never come to its end.
+            descriptor = self._open(name, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file", name)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
 
     def sync(self, file: File, reply_to: NodeAddress, token: int) -> None:
         """Make durable all that was written to ``file`` before this call, and its name."""

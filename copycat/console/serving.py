@@ -89,6 +89,12 @@ def serve(
         log.warning("%s server=%s", scarce, options.name)
     try:
         asyncio.run(_live(options, listen, directory, fail_entries))
+    except RuntimeError as error:
+        # To end its threads asyncio starts one more. Where none is to be had, why the server stopped
+        # must not be lost behind that.
+        if isinstance(reason := error.__context__, StorageError | CopycatError | OSError):
+            raise reason from None
+        raise
     finally:
         log_writer.close()
 

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,47 @@ def test_one_stalled_sync_is_enough(
         node.stop()
 
     asyncio.run(test())
+
+
+def test_without_a_thread_the_disk_fails_in_words(
+    in_node: InNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the process may start no thread, what needs one ends as a failure of the disk, by which
+    a server stops, and as nothing else."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def body(node: NetworkNode, seen: Seen) -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        disk = node.environment.disk
+        for token in (1, 2):
+            disk.allocate("log", 4096, seen.address, token)
+            done = await seen.next()
+            assert isinstance(done, DiskDone)
+            assert done.token == token
+            assert str(done.error).startswith("log: can't start new thread (see `ulimit -u`")
+        assert disk.names() == []
+
+    in_node(body)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_what_is_no_file_is_not_read(in_node: InNode, kind: str) -> None:
+    """A named pipe, or a link to a device, in the place of a small file would be read without end."""
+
+    async def body(node: NetworkNode, seen: Seen) -> None:
+        path = directory_of(node) / "ballot"
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/full")
+        else:
+            path.mkdir()
+        with pytest.raises(OSError, match=r"no regular file|symbolic links"):
+            node.environment.disk.load("ballot")
+
+    in_node(body)
 
 
 def directory_of(node: NetworkNode) -> Path:
