@@ -79,3 +79,11 @@ def test_an_unexpected_failure_says_how_to_see_more(capsys: pytest.CaptureFixtur
     assert "--debug" in told
     assert "Traceback" not in told
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_want_of_memory_is_told_as_what_it_is() -> None:
+    """It is a limit of the machine and no bug, and the error itself says nothing."""
+    assert lines_of(MemoryError()) == [
+        "copycat: out of memory: see `ulimit -v`, or the limit of the container"
+    ]
+    assert code_of(MemoryError()) == 1

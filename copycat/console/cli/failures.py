@@ -95,6 +95,8 @@ def tell(error: BaseException, *, debug: bool) -> int:
 def lines_of(error: BaseException) -> list[str]:
     """What is said of an error."""
     known = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in CODES), "")
+    if isinstance(error, MemoryError):
+        return ["copycat: out of memory: see `ulimit -v`, or the limit of the container"]
     if not known:
         return [
             f"copycat: unexpected failure: {type(error).__name__}: {error}",
