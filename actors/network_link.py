@@ -174,6 +174,8 @@ class Link(asyncio.BufferedProtocol):
                     self._links.intake.hold(self, held_bytes)
         except (FrameError, CodecError, MalformedMessageError) as error:
             self._end_malformed(error)
+        except MemoryError as error:
+            node.fail(error)  # asyncio would end the link, again and again
         finally:
             handlers.ended("Link.receive")
             if held:

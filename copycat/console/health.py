@@ -14,6 +14,10 @@ STANDS_STILL_MS = 1_000
 """A server whose applied index stands behind its commit index for longer is not well: a state machine
 does not come to its end, or something is broken that should have stopped the server."""
 
+TAKES_NOTHING_MS = 5_000
+"""A server that has taken nothing over for longer of what is committed is not well either, though it
+answers; a slow disk takes less for one record."""
+
 CUT_OFF_MS = 1_000
 """A server of which the leader has not heard for longer, nor for an election time-out, takes no part:
 it is refused, or there is no way between the two, or it hangs."""
@@ -144,6 +148,12 @@ def _trouble(status: Status, leader: Status | None) -> tuple[Trouble, str]:
             return "cut off", (
                 f"takes no part: {leader.name}, which leads, has not heard of it for"
                 f" {age_text(age_ms / 1000)}{terms}; the logs of both say why"
+            )
+        if (peer.match_stood_ms or 0) > TAKES_NOTHING_MS:
+            return "stands still", (
+                f"has taken over nothing behind entry {peer.match_index or 0:,} for"
+                f" {age_text((peer.match_stood_ms or 0) / 1000)}, of {leader.commit_index:,} committed"
+                f" ones that {leader.name} has, which leads; the logs of both say why"
             )
     if status.apply_stood_ms > STANDS_STILL_MS:
         return "stands still", (

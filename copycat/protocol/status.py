@@ -19,6 +19,7 @@ class PeerStatus:
     connected: bool
     match_index: int | None  # None unless the one who tells leads
     contact_age_ms: int | None  # since the last answer; None unless the one who tells leads
+    match_stood_ms: int | None  # since match_index has moved, while commit_index is beyond it, or 0
 
 
 @message(83)

@@ -53,6 +53,7 @@ class Following:
     Attributes:
         match_index: all up to here is known to be durable there.
         contact_s: when it last answered, on the monotonic clock.
+        matched_s: when it last answered that it had more than before, or all that is committed.
         round: the latest confirmation of leadership it has echoed.
         serves_clients: whether it wants to learn of a new commit index at once.
         has_lost_data: whether it no longer has what it had acknowledged; it counts for nothing then.
@@ -61,6 +62,7 @@ class Following:
     def __init__(self, contact_s: float) -> None:
         self.match_index: Index = 0
         self.contact_s = contact_s
+        self.matched_s = contact_s
         self.round = 0
         self.serves_clients = False
         self.has_lost_data = False

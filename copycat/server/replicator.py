@@ -188,6 +188,8 @@ class Replicator(ServerActor):
 
     def _accepted(self, request: int, match_index: Index) -> None:
         following = self._following
+        if match_index > following.match_index or match_index >= self.server.commit_index:
+            following.matched_s = self._heard_s
         if match_index > following.match_index:
             following.match_index = match_index
             self._after_match = self._number + 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from copycat.protocol.status import RESOURCES_SHOWN_MAX, LongHandlers, PeerStatus, Status
 
 if TYPE_CHECKING:
+    from copycat.server.peers import Following
     from copycat.server.server import Server
 
 
@@ -39,6 +40,7 @@ def status_of(server: "Server", request: int) -> Status:
                 connected=peer.connected,
                 match_index=known.match_index if known else None,
                 contact_age_ms=round((now_s - known.contact_s) * 1000) if known else None,
+                match_stood_ms=_match_stood_ms(server, known, now_s) if known else None,
             )
         )
     return Status(
@@ -74,6 +76,12 @@ def _long_handlers(server: "Server") -> Iterator[LongHandlers]:
     over = server.environment.handlers.over
     for name in over[0]:
         yield LongHandlers(name, *[counts.get(name, 0) for counts in over])
+
+
+def _match_stood_ms(server: "Server", known: "Following", now_s: float) -> int:
+    if known.match_index >= server.commit_index:
+        return 0
+    return round((now_s - known.matched_s) * 1000)
 
 
 def _apply_stood_ms(server: "Server", now_s: float) -> int:

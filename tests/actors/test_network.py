@@ -12,6 +12,7 @@ from copycat.actors import Actor, Identity, NodeAddress, network_intake
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.frame import (
     FRAME_BYTES_MAX,
+    FrameReader,
     encode_envelopes,
     envelope,
     frame,
@@ -92,6 +93,24 @@ async def test_a_well_known_actor_is_found_again_after_a_restart(world: World) -
     seen.say(well_known, Note(3, None))
     assert await seen.next() == Note(3, None)
     assert again.dead_letters == 1
+
+
+@world_test
+async def test_a_node_without_memory_for_what_comes_stops(world: World) -> None:
+    """It would lose each link over and over, and never take in what was sent on it."""
+    a, _, watcher = await linked(world)
+    failures: list[BaseException] = []
+    a.on_failure = failures.append
+    with pytest.MonkeyPatch.context() as patch:
+
+        def feed(reader: FrameReader, data: bytes) -> list[bytes]:
+            raise MemoryError
+
+        patch.setattr(FrameReader, "feed", feed)
+        watcher.say(NodeAddress.well_known("a", 1), Note(1, None))
+        assert type(await watcher.next()) is NodeDisconnected
+    assert [type(error) for error in failures] == [MemoryError]
+    assert a.stopped
 
 
 @world_test

@@ -30,6 +30,7 @@ def status(name: str, role: str = "follower", term: int = 42, leader: str = "n2"
             connected=True,
             match_index=918_204 if leads else None,
             contact_age_ms=27 if leads else None,
+            match_stood_ms=0 if leads else None,
         )
         for other in NAMES
         if other != name

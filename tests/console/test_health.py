@@ -70,6 +70,21 @@ def test_a_server_that_stands_still_is_not_well() -> None:
     assert [row.condition for row in rows] == ["OK", "OK", "XSTILL"]
 
 
+def test_a_server_that_takes_nothing_over_is_not_well() -> None:
+    """It answers the leader, and lacks what is committed for more than five seconds."""
+    leader = status("n2", "leader")
+    behind = replace(leader.peers[0], match_index=8, match_stood_ms=5_001)
+    answers = [status("n1"), replace(leader, peers=(behind, leader.peers[1])), status("n3")]
+    assert health_of(answers).verdict == "degraded"
+    assert lines(health_of(answers))[-1] == (
+        "n1 at 127.0.0.1:7401: has taken over nothing behind entry 8 for 5s, of 918,203 committed ones"
+        " that n2 has, which leads; the logs of both say why"
+    )
+    slow = replace(behind, match_stood_ms=5_000)
+    answers[1] = replace(leader, peers=(slow, leader.peers[1]))
+    assert health_of(answers).verdict == "healthy"
+
+
 def heard_ago(age_ms: int, longest_ms: int = 600) -> list[Answer]:
     """Three servers; n2 leads, and has not heard of n1 for so long."""
     leader = replace(status("n2", "leader"), election_timeout_ms=longest_ms)
