@@ -32,6 +32,7 @@ SERVERS = 3  # of a playground, if nobody says how many
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
 FILE = "playground.json"
+PID_MAX = 2**22  # of Linux; other systems have fewer
 LOG_TAIL_BYTES = 4096
 
 
@@ -89,18 +90,23 @@ class Playground:
         """
         try:
             content = json.loads((self.directory / FILE).read_text(encoding="utf-8"))
-            return [Process(**each) for each in content["servers"]]
+            processes = [Process(**each) for each in content["servers"]]
+            for each in processes:
+                if not (type(each.pid) is type(each.started) is int and 0 <= each.pid <= PID_MAX):
+                    raise ValueError(f"there is no process {each.pid!r:.40}")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise PlaygroundError(
                 f"{self.directory / FILE} cannot be read: {error.strerror}"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PlaygroundError(
                 f"{self.directory / FILE} is damaged: {error}; if no server runs any more,"
                 f" remove {self.directory}"
             ) from error
+
+        return processes
 
     def endpoints(self) -> tuple[str, ...]:
         """Where its servers listen; empty if it was not started, or was stopped."""

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from copycat.console.cli import COMMANDS, lock, main
-from copycat.console.playground import Playground
+from copycat.console.playground import Playground, PlaygroundError
 from sources import ROOT
 
 
@@ -244,3 +244,15 @@ def test_the_exit_code_is_that_of_the_command(
 ) -> None:
     """As a shell would have it; the command knows its token."""
     assert lock._hold("nightly", Grant(tmp_path / "lost"), words) == code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"servers": [{"name": "n1", "endpoint": "a:1", "pid": 1e400}]}',
+                '{"servers": [{"name": "n1", "endpoint": "a:1", "pid": %s}]}' % ("9" * 40)],
+    ids=["nested too deep", "no number", "no process"],
+)  # fmt: skip
+def test_a_damaged_file_of_a_playground_is_told(tmp_path: Path, content: str) -> None:
+    """Whatever stands in it, the error says what to do."""
+    (tmp_path / "playground.json").write_text(content)
+    with pytest.raises(PlaygroundError, match=r"playground\.json is damaged: .* remove "):
+        Playground(tmp_path).processes()

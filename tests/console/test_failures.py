@@ -87,3 +87,14 @@ def test_a_want_of_memory_is_told_as_what_it_is() -> None:
         "copycat: out of memory: see `ulimit -v`, or the limit of the container"
     ]
     assert code_of(MemoryError()) == 1
+
+
+def test_what_the_system_refuses_is_told_in_its_words() -> None:
+    """A full disk behind stdout, or a file that may not be read, is no bug either."""
+    assert lines_of(OSError(28, "No space left on device")) == [
+        "copycat: the system refused: No space left on device"
+    ]
+    assert lines_of(PermissionError(13, "Permission denied", "/x")) == [
+        "copycat: the system refused: /x: Permission denied"
+    ]
+    assert "unexpected failure" in lines_of(OSError("something"))[0]

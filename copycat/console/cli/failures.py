@@ -97,6 +97,9 @@ def lines_of(error: BaseException) -> list[str]:
     known = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in CODES), "")
     if isinstance(error, MemoryError):
         return ["copycat: out of memory: see `ulimit -v`, or the limit of the container"]
+    if not known and isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename}: " if error.filename else ""
+        return [f"copycat: the system refused: {what}{error.strerror}"]
     if not known:
         return [
             f"copycat: unexpected failure: {type(error).__name__}: {error}",
