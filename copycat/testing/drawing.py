@@ -47,7 +47,15 @@ CLOG_BYTES_PER_S = (2_000, 20_000, 200_000)
 CLOG_WAITING_S = (0.5, 5.0)
 """How many seconds of bytes a clogged link lets wait before it breaks."""
 CLOGGED_CLIENT_CHANCE = 0.5
-"""How often it is the link from a server to a client, whose answers and events have to wait."""
+"""How often it is all links to one client, whose answers and events have to wait: if only one of them
+were, the client could use another."""
+
+CLIENT_CLOG_BYTES_PER_S = (500, 2_000)
+CLIENT_CLOG_WAITING_S = (5.0, 50.0)
+"""These carry less, as little is sent to a client, and break later."""
+
+SLOW_CLIENTS_CHANCE = 0.2
+SLOW_CLIENTS_MAX = 4
 
 ROOM_BYTES_MAX = 10_000
 
@@ -125,6 +133,30 @@ def _draw_seldom(
     at_s = chance.uniform(0, harm_s / 2)
     lasts_s = round(chance.uniform(0, harm_s / 2), 3)
     return (Fault(kind, round(at_s, 3), **{"lasts_s": lasts_s, **drawing.draw(kind)}),)
+
+
+def draw_slow_clients(
+    chance: random.Random, servers: Sequence[str], clients: Sequence[str], harm_s: float
+) -> tuple[Fault, ...]:
+    """Draw clients that take in little for a long time, from whatever server; none in most worlds.
+
+    Args:
+        chance: decides everything.
+        servers: the names of all.
+        clients: the names of all.
+        harm_s: from when to when.
+    """
+    if chance.random() >= SLOW_CLIENTS_CHANCE:
+        return ()
+    slow = chance.sample(clients, chance.randint(1, SLOW_CLIENTS_MAX))
+    drawing = _Drawing(chance, tuple(servers), tuple(clients))
+    faults: list[Fault] = []
+    for client in slow:
+        # Mostly from the first leader on: later there may be none for long, and nothing to answer.
+        at_s = chance.choice((0.0, 0.0, round(chance.uniform(0, harm_s / 2), 3)))
+        lasts_s = round(chance.uniform(0, harm_s / 2), 3)
+        faults.append(Fault("clog", at_s, lasts_s, (client,), numbers=drawing.slow_client()))
+    return tuple(faults)
 
 
 def draw_storm(chance: random.Random, servers: Sequence[str], harm_s: float) -> tuple[Fault, ...]:
@@ -269,13 +301,18 @@ class _Drawing:
         return {"where": self._two(), "lasts_s": None}
 
     def _clog(self) -> Drawn:
-        bytes_per_s = self.chance.choice(CLOG_BYTES_PER_S)
-        waiting_bytes = bytes_per_s * self.chance.choice(CLOG_WAITING_S)
-        numbers = {"bytes_per_s": bytes_per_s, "waiting_bytes": waiting_bytes}
-        where = self._two()
         if self.clients and self.chance.random() < CLOGGED_CLIENT_CHANCE:
-            where = (self.chance.choice(self.servers), self.chance.choice(self.clients))
-        return {"where": where, "numbers": numbers}
+            return {**self._client(), "numbers": self.slow_client()}
+        numbers = self._little(CLOG_BYTES_PER_S, CLOG_WAITING_S)
+        return {"where": self._two(), "numbers": numbers}
+
+    def slow_client(self) -> dict[str, float]:
+        """How little the links to a client carry that are all clogged."""
+        return self._little(CLIENT_CLOG_BYTES_PER_S, CLIENT_CLOG_WAITING_S)
+
+    def _little(self, bytes_per_s: Sequence[float], waits_s: Sequence[float]) -> dict[str, float]:
+        carried = self.chance.choice(bytes_per_s)
+        return {"bytes_per_s": carried, "waiting_bytes": carried * self.chance.choice(waits_s)}
 
     # Disks.
 

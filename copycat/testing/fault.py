@@ -20,7 +20,8 @@ KINDS: Mapping[str, str] = {
     "one way": "what one node sends to another is stopped, not what comes back",
     "network": "messages are delayed, lost, doubled, overtaken, connections reset, at some rate",
     "reset": "the connections between two nodes break",
-    "clog": "a link carries few bytes a second, and breaks when too many wait",
+    "clog": "a link, or each from a server to one client, carries few bytes a second, and breaks when"
+    " too many wait",
     "slow disk": "the disk of a server stalls, or is slow",
     "failed sync": "the next sync of a server fails, and its pages count as clean",
     "write error": "writes and syncs of a server fail with EIO",
@@ -60,7 +61,8 @@ class Fault:
         kind: of ``KINDS``.
         at_s: when it begins, after the first leader was elected.
         lasts_s: how long until it is mended; None: until the faults end, or it is over at once.
-        where: the servers or clients concerned, in a meaningful order; ``LEADER`` is one, too.
+        where: the servers or clients concerned, in a meaningful order; ``LEADER`` is one, too. A
+            client alone that is clogged is so from every server.
         groups: of partitions: who has no group in common with another is cut from it; nodes that
             are in no group are cut from nobody.
         numbers: what else there is to decide, by name; see ``drawing``.

@@ -401,12 +401,16 @@ class FaultDriver:
         return f"resets the connections between {source} and {target}", None
 
     def _clog(self, fault: Fault) -> Done | None:
-        source, target = fault.where
+        *some, target = fault.where
+        sources = some or self._cluster.names
         network, numbers = self._cluster.simulation.network, fault.numbers
-        network.clog(source, target, numbers["bytes_per_s"], numbers["waiting_bytes"])
+        for source in sources:
+            network.clog(source, target, numbers["bytes_per_s"], numbers["waiting_bytes"])
+        links = f"the link from {some[0]} to {target}" if some else f"all links to {target}"
 
         def undo() -> str:
-            network.unclog(source, target)
-            return f"unclogs the link from {source} to {target}"
+            for source in sources:
+                network.unclog(source, target)
+            return f"unclogs {links}"
 
-        return f"clogs the link from {source} to {target}", undo
+        return f"clogs {links}", undo

@@ -135,6 +135,15 @@ def draw_limits(chance: random.Random) -> dict[str, float]:
     return drawn
 
 
+def limits_with_slow_clients(drawn: Mapping[str, float]) -> dict[str, float]:
+    """The limits of a world whose clients take in little: a link is full with whatever waits there.
+
+    Else nearly all that such a client is sent would have room, as it is small.
+    """
+    limit = "event_backlog_bytes"
+    return {limit: LIMITS[limit].values[0], **drawn}
+
+
 @contextmanager
 def small_limits(values: Mapping[str, float]) -> Iterator[None]:
     """Give limits these values while this lasts."""

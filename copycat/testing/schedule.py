@@ -13,9 +13,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from copycat.testing.costs import draw_processors
-from copycat.testing.drawing import draw_amnesia, draw_faults, draw_old_file, draw_storm
+from copycat.testing.drawing import (
+    draw_amnesia,
+    draw_faults,
+    draw_old_file,
+    draw_slow_clients,
+    draw_storm,
+)
 from copycat.testing.fault import KINDS, Fault
-from copycat.testing.limits import LIMITS, draw_limits
+from copycat.testing.limits import LIMITS, draw_limits, limits_with_slow_clients
 
 FORMAT = 1
 HARM_S = 6.0
@@ -92,9 +98,14 @@ class Schedule:
         chance = random.Random(f"{seed} schedule")
         mending = chance.sample(names, count)
         majority = count // 2 + 1
+        limits = draw_limits(random.Random(f"{seed} limits"))
         drawn = draw_faults(random.Random(f"{seed} faults"), names, CLIENTS, harm_s, faults)
         if faults is None:
             drawn += draw_storm(random.Random(f"{seed} storm"), names, harm_s)
+            slow = draw_slow_clients(random.Random(f"{seed} slow clients"), names, CLIENTS, harm_s)
+            drawn += slow
+            if slow:
+                limits = limits_with_slow_clients(limits)
             drawn += draw_amnesia(random.Random(f"{seed} amnesia"), names, harm_s)
             drawn += draw_old_file(random.Random(f"{seed} old file"), names, harm_s)
         return cls(
@@ -103,7 +114,7 @@ class Schedule:
             harm_s=harm_s,
             faults=tuple(sorted(drawn, key=lambda fault: fault.at_s)),
             pipeline=random.Random(f"{seed} load").choice(PIPELINES),
-            limits=draw_limits(random.Random(f"{seed} limits")),
+            limits=limits,
             processors=draw_processors(random.Random(f"{seed} processors"), (*names, *CLIENTS)),
             mending=tuple(mending),
             core=chance.randint(majority, max(majority, count - 1)),

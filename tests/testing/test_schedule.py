@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from copycat.actors.simulation import Simulation
+from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.drawing import draw_faults
 from copycat.testing.fault import CLIENT_KINDS, KINDS, LEADER, Fault
+from copycat.testing.faults import FaultDriver
 from copycat.testing.limits import LIMITS
 from copycat.testing.schedule import CLIENTS, Schedule, ScheduleError
 from copycat.testing.worlds import run_schedule
@@ -101,6 +104,32 @@ def test_every_kind_of_fault_happens_and_is_counted(kind: str) -> None:
         if report.faults.get(kind):
             return
     pytest.fail(f"{kind} never applied")
+
+
+def test_slow_clients_are_so_from_every_server_and_fill_their_links() -> None:
+    """In some worlds and not in most; a link is full there with whatever waits."""
+    slow = [
+        schedule
+        for schedule in DRAWN
+        if any(f.kind == "clog" and f.at_s == 0.0 and len(f.where) == 1 for f in schedule.faults)
+    ]
+    assert len(DRAWN) / 20 < len(slow) < len(DRAWN) / 2
+    assert all("event_backlog_bytes" in schedule.limits for schedule in slow)
+
+
+@pytest.mark.parametrize("where", [("n2", "read1"), ("read1",)])
+def test_a_clog_is_of_one_link_or_of_all_to_a_client(where: tuple[str, ...]) -> None:
+    """What goes there waits until it is unclogged; what goes elsewhere does not."""
+    with Simulation(1) as simulation:
+        cluster = SimulatedCluster(simulation)
+        driver = FaultDriver(cluster, ())
+        numbers = {"bytes_per_s": 500.0, "waiting_bytes": 1_000.0}
+        unclog = driver.begin(Fault("clog", 0.0, 1.0, where, numbers=numbers))
+        sources = where[:-1] or ("n1", "n2", "n3")
+        assert simulation.network._clogs.keys() == {(name, "read1") for name in sources}
+        assert unclog is not None
+        unclog()
+        assert simulation.network.is_well()
 
 
 def test_a_schedule_decides_everything() -> None:
