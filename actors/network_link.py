@@ -293,6 +293,8 @@ class Link(asyncio.BufferedProtocol):
             frames, refused = encode_envelopes(outbox)
             pieces = [frames] if frames else []
         for piece in pieces:
+            if connection.is_closing():
+                break  # the piece before found the connection broken
             self._was_written = True
             connection.write(piece)
             self.written_bytes += len(piece)

@@ -8,13 +8,14 @@ from typing import Any
 
 from thespian.actors import PoisonMessage
 
-from copycat.actors import NodeAddress
+from copycat.actors import NodeAddress, message
 from copycat.actors.environment import (
     DRAINED_BYTES_MAX,
     LinkDrained,
     NodeConnected,
     NodeDisconnected,
 )
+from copycat.actors.frame import LARGE_BYTES
 from network_world import Echo, Note, Seen, Stranger, World, hello, linked, world_test
 
 MEBIBYTE = bytes(1 << 20)
@@ -107,9 +108,29 @@ async def test_what_cannot_travel_ends_no_link(world: World) -> None:
     assert watcher.nothing_more()
 
 
+@message(60020)
+class Cargo:
+    """What is written in several pieces."""
+
+    parts: tuple[bytes, ...]
+
+
+CARGO = Cargo((bytes(LARGE_BYTES),) * 10)
+
+
 @world_test
 async def test_what_is_written_to_a_dead_connection_is_lost_in_silence(world: World) -> None:
     """Asyncio complains of the fifth such write, where its loop has not yet said that it is dead."""
+    await write_to_the_dead(world, *[Note(number, None) for number in range(20)])
+
+
+@world_test
+async def test_so_is_what_is_written_in_pieces(world: World) -> None:
+    """Of which the first finds that the connection is dead."""
+    await write_to_the_dead(world, CARGO)
+
+
+async def write_to_the_dead(world: World, *messages: Any) -> None:
     a = await world.node("a")
     on_a = Seen(a, watching=True)
     stranger = await Stranger.to(a)
@@ -126,11 +147,11 @@ async def test_what_is_written_to_a_dead_connection_is_lost_in_silence(world: Wo
         stranger.writer.transport.abort()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        for number in range(20):
-            on_a.say(NodeAddress("stranger", 7, 1), Note(number, None))
+        for each in messages:
+            on_a.say(NodeAddress("stranger", 7, 1), each)
             a.links.flush("stranger")
         await on_a.next_of(NodeDisconnected)
     finally:
         logging.getLogger("asyncio").removeHandler(handler)
     assert complaints == []
-    assert a.links.lost > 0
+    assert a.links.lost > 0 or len(messages) == 1

@@ -192,3 +192,11 @@ def test_long_handlers_are_shown() -> None:
     assert "Slow    3 handlers over 50 ms" in drawn
     assert "most often Leader.propose on n2" in drawn
     assert "Slow" not in plain(render(PICTURES["healthy"], 140, 40))
+
+
+def test_a_server_that_the_leader_has_heard_of_was_seen() -> None:
+    """Who begins to look when it is down already has not seen it; the leader has, and says when."""
+    picture = seen([status("n2", "leader"), silence("n1"), status("n3")])
+    shown = plain(render(picture, 140, 40))
+    assert "n1 at 127.0.0.1:7401: connection refused" in shown
+    assert "never seen" not in shown

@@ -181,8 +181,10 @@ def _cells(row: Row) -> dict[str, Piece]:
 def _why(row: Row, width: int) -> list[tuple[Piece, ...]]:
     name = "" if row.name == row.endpoint else f"{printable(row.name)} at "
     text = f"{name}{printable(row.endpoint)}: {printable(row.reason)}"
-    if row.condition == "XDOWN":
-        text += "; never seen" if row.seen_s is None else f"; seen {age_text(row.seen_s)} ago"
+    if row.condition == "XDOWN" and row.seen_s is not None:
+        text += f"; seen {age_text(row.seen_s)} ago"
+    elif row.condition == "XDOWN" and row.heard_s is None:
+        text += "; never seen"  # neither from here nor by the leader
     return [((each, BAD),) for each in textwrap.wrap(text, width - FRAME_WIDTH)]
 
 
