@@ -22,7 +22,7 @@ CUT_OFF_MS = 1_000
 """A server of which the leader has not heard for longer, nor for an election time-out, takes no part:
 it is refused, or there is no way between the two, or it hangs."""
 
-Trouble = Literal["", "down", "cut off", "stands still"]
+Trouble = Literal["", "down", "cut off", "stands still", "starts"]
 
 Verdict = Literal["healthy", "degraded", "no leader", "unreachable"]
 
@@ -52,7 +52,8 @@ class Health:
 
     Attributes:
         members: in the order of their names.
-        leader: the name of the server that leads; None when none does, as far as can be seen.
+        leader: the name of the server that leads and serves; None when none does, as far as can be
+            seen.
         term: the highest that a server told; None when none answered.
         total: how many servers there are, as far as is known.
     """
@@ -137,6 +138,11 @@ def _trouble(status: Status, leader: Status | None) -> tuple[Trouble, str]:
 
     Whether it takes part is for the leader to say, who hears of it at each heartbeat.
     """
+    if status.role == "leader" and not status.serves:
+        return "starts", (
+            f"was elected in term {status.term} and serves nobody before it has applied what its log has:"
+            f" {status.applied_index:,} of {status.commit_index:,} committed entries"
+        )
     told = () if leader is None else [peer for peer in leader.peers if peer.name == status.name]
     for peer in told:
         assert leader is not None, "somebody told it"
@@ -170,7 +176,7 @@ def _cluster_id(statuses: list[Status]) -> int:
 
 
 def _leader(statuses: list[Status], total: int) -> str | None:
-    """Who leads in the highest term: whoever says so of himself; else, if he did not answer us,
+    """Who leads and serves in the highest term: whoever says so of himself; else, if he did not answer us,
     whom a majority of all servers follows.
 
     What older terms say is past. A server that answers and does not call itself the leader does
@@ -180,7 +186,7 @@ def _leader(statuses: list[Status], total: int) -> str | None:
     latest = [status for status in statuses if status.term == term]
     for status in latest:
         if status.role == "leader":
-            return status.name
+            return status.name if status.serves else None
     reached = {status.name for status in statuses}
     followed = Counter(status.leader for status in latest if status.leader)
     for name, followers in followed.most_common(1):

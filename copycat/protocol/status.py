@@ -41,6 +41,7 @@ class Status:
     server_id: int
     cluster_id: int  # 0: not configured yet
     role: str  # inactive, follower, candidate, leader
+    serves: bool  # whether it leads and has applied all that was before: none is served until then
     term: int
     leader: str  # its name; "" when none is known
     last_index: int

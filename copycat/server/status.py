@@ -49,6 +49,7 @@ def status_of(server: "Server", request: int) -> Status:
         server_id=server.identity.server_id,
         cluster_id=server.membership.configuration.cluster_id,
         role=server.role_title,
+        serves=server.role_title == "leader" and progress.wanted_index is None,
         term=server.ballot.term,
         leader=server.leader or "",
         last_index=server.log.last_index,

@@ -41,6 +41,7 @@ def status(name: str, role: str = "follower", term: int = 42, leader: str = "n2"
         server_id=int(name[1:]),
         cluster_id=7,
         role=role,
+        serves=leads,
         term=term,
         leader=leader,
         last_index=918_204,

@@ -85,6 +85,19 @@ def test_a_server_that_takes_nothing_over_is_not_well() -> None:
     assert health_of(answers).verdict == "healthy"
 
 
+def test_a_leader_that_does_not_serve_yet_is_none() -> None:
+    """A start with a long log: what was elected applies it first, and every call waits until then."""
+    elected = replace(status("n2", "leader"), serves=False, applied_index=25_197)
+    health = health_of([status("n1"), elected, status("n3")])
+    assert (health.verdict, health.leader) == ("no leader", None)
+    assert lines(health)[-1] == (
+        "n2 at 127.0.0.1:7402: was elected in term 42 and serves nobody before it has applied what its"
+        " log has: 25,197 of 918,203 committed entries"
+    )
+    rows = Observer().observe([status("n1"), elected, status("n3")], 1.0, WALL_S).rows
+    assert [row.condition for row in rows] == ["OK", "!STARTS", "OK"]
+
+
 def heard_ago(age_ms: int, longest_ms: int = 600) -> list[Answer]:
     """Three servers; n2 leads, and has not heard of n1 for so long."""
     leader = replace(status("n2", "leader"), election_timeout_ms=longest_ms)

@@ -38,7 +38,7 @@ def command(context: click.Context, settings: Settings, *, as_json: bool) -> Non
     """Show what each server knows: this needs neither a leader nor a majority.
 
     Exits with 0 when all is well, 9 when a server cannot be reached, takes no part or stands still,
-    4 when there is no leader, 5 when no server can be reached.
+    4 when no leader serves, 5 when no server can be reached.
     """
     endpoints = settings.endpoints()
     import asyncio

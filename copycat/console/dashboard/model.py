@@ -227,6 +227,7 @@ def _condition(member: Member, lag: int | None) -> str:
             "down": "XDOWN",
             "cut off": "XCUT",  # we reach it, the leader does not
             "stands still": "XSTILL",  # it applies nothing of what is committed
+            "starts": "!STARTS",  # it leads, and applies its log before it serves
         }[member.trouble]
     if member.status is not None and member.status.role == "inactive":
         return "!WAITS"  # for servers it has never met

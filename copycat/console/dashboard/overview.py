@@ -48,8 +48,8 @@ HELP = (
     (
         "STATE",
         (
-            "OK; !BEHIND by more than 1,000 entries; !WAITS for servers never met; XCUT: the leader"
-            " does not hear of it; XSTILL: it applies nothing; XDOWN: no answer"
+            "OK; !BEHIND by over 1,000 entries; !WAITS for servers never met; !STARTS: it applies its"
+            " log; XCUT: the leader does not hear of it; XSTILL: it applies nothing; XDOWN: no answer"
         ),
     ),
     ("MATCH", "up to where its log agrees with the leader's, as that one knows"),
