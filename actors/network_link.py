@@ -175,7 +175,11 @@ class Link(asyncio.BufferedProtocol):
         except (FrameError, CodecError, MalformedMessageError) as error:
             self._end_malformed(error)
         except MemoryError as error:
-            node.fail(error)  # asyncio would end the link, again and again
+            if node.on_failure is not None:
+                node.fail(error)  # asyncio would end the link, again and again
+            else:
+                # Nobody would hear that the node has stopped, and what waits here would wait for ever.
+                self.end("out of memory", at_once=True)
         finally:
             handlers.ended("Link.receive")
             if held:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from copycat.actors.frame import FrameReader
 from copycat.client.asynchronous import AsyncClient
 from copycat.errors import InvalidArgument
 from fake_cluster import AsyncBag
@@ -66,3 +67,29 @@ def test_a_client_in_another_loop_is_refused() -> None:
             await client.close()
 
         runner.run(go_on())
+
+
+def test_a_client_that_has_no_memory_for_an_answer_asks_again() -> None:
+    """Nobody hears of a client's node that stops: its calls would wait for ever, past their time-outs,
+    and it would go on to rely on its session. The link ends instead, and the next one brings it."""
+    feed = FrameReader.feed
+
+    async def main() -> None:
+        async with AsyncClient(*cluster.endpoints, timeout_s=10) as client:
+            bag = await client.open(AsyncBag, "bag")
+            assert client._household is not None
+            links = client._household.node.links  # type: ignore[attr-defined]
+            own = {id(link._reader) for link in links._dialled.values()}
+
+            def feed_once_without_memory(reader: FrameReader, data: bytes) -> list[bytes]:
+                if id(reader) in own:
+                    own.clear()
+                    raise MemoryError
+                return feed(reader, data)
+
+            patch.setattr(FrameReader, "feed", feed_once_without_memory)
+            assert await asyncio.wait_for(bag.add("first"), 20) == 1
+            assert not own
+
+    with real_cluster() as cluster, pytest.MonkeyPatch.context() as patch:
+        asyncio.run(main())
