@@ -6,6 +6,7 @@ given. Hence the tokens: pass yours with every write to whatever the lock protec
 refuse a token smaller than the largest it has seen.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
@@ -218,7 +219,6 @@ class AsyncLockGrant:
         """
         if self._released:
             return False
-        self._released = True
         held = await self._lock._release(self)
         if not held:
             self.lost._set()
@@ -307,9 +307,9 @@ class AsyncDistributedLock(AsyncHandle):
         client, session = self._client, self._client.session_id
         # The request is brought to the cluster for at least as long as it may wait there.
         deadline_s = inf if wait_s is None else max(wait_s, client.timeout_s)
-        request = client.new_number()
+        request, settled = client.new_number(), client.new_future()
         self._listen()
-        settled = self._requests[request] = client.new_future()
+        self._requests[request] = settled
         try:
             token = await self._command("acquire", request, wait_s, timeout_s=deadline_s)
             if token is None:
@@ -346,14 +346,20 @@ class AsyncDistributedLock(AsyncHandle):
             pass  # The session's end takes the request with it.
 
     async def _release(self, grant: AsyncLockGrant) -> bool:
+        answer: Promise[Any] | None = None
+        with suppress(SessionExpired, OutcomeUnknown, ClientClosed):
+            # Also when it seems lost: the session may live on and would keep the lock for ever. Who is
+            # refused because of his event loop holds it as before.
+            answer = self._command("release", grant.token, timeout_s=inf)
+        grant._released = True
         self._grants.pop(grant.token, None)
         self._unlisten_if_idle()
+        if answer is None:
+            return False
+        if grant.lost.is_set():
+            forget(answer)
+            return False
         try:
-            # Also when it seems lost: the session may live on and would keep the lock for ever.
-            answer = self._command("release", grant.token, timeout_s=inf)
-            if grant.lost.is_set():
-                forget(answer)
-                return False
             return cast("bool", await answer)
         except (SessionExpired, OutcomeUnknown, ClientClosed):
             return False

@@ -342,6 +342,36 @@ def test_closing_ends_a_request_that_nobody_has_answered() -> None:
     run(main())
 
 
+def test_what_another_event_loop_asks_for_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client refuses it: a grant is held as before, told when it is lost, and released by its own
+    loop; no listener stays behind for a request that was not made."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InvalidArgument("this client belongs to another event loop")
+
+    async def main() -> None:
+        _, (client, other), (lock, others) = locks(2)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(client, "new_future", refuse)
+            with pytest.raises(InvalidArgument):
+                await lock.acquire()
+        assert not client.listeners
+        assert not client.session_listeners
+        grant = await lock.acquire()
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(client, "submit_command", refuse)
+            with pytest.raises(InvalidArgument):
+                await grant.release()
+        grant.check()
+        assert client.session_listeners
+        assert await grant.release()
+        assert not client.session_listeners
+        assert await others.try_acquire() is not None
+        assert other.listeners
+
+    run(main())
+
+
 def test_two_requests_of_one_client_are_told_apart() -> None:
     """Two handles, or two tasks, of one session wait for each other like strangers."""
 
