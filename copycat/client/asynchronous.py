@@ -193,9 +193,9 @@ class AsyncClient:
         ``suspended`` means that the session may have expired without this client's knowing, so
         that nothing it holds can be relied on; it may recover from that.
         """
-        if self._inbox is None:
-            return "closed" if self._closing else "connecting"
-        return self._inbox.state
+        if self._closing:
+            return "closed"  # all calls have ended, though the session may take a moment longer
+        return "connecting" if self._inbox is None else self._inbox.state
 
     @property
     def session_id(self) -> SessionId:

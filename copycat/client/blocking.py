@@ -154,7 +154,7 @@ class Client:
     def close(self) -> None:
         """End the session, and with it all that it holds; see ``AsyncClient.close``. Closing
         twice does nothing."""
-        if self._asynchronous.state != "closed" and not self._runner._thread.is_stopped():
+        if self._asynchronous._household is not None and not self._runner._thread.is_stopped():
             self._runner.run(self._asynchronous.close())
             _process.remove(self._asynchronous)
 

@@ -1,5 +1,6 @@
 """The four resources on real servers, through the blocking client, while a leader dies."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 import copycat
-from copycat.errors import InvalidArgument
+from copycat.actors.simulation import Simulation
+from copycat.errors import InvalidArgument, SessionExpired
 from copycat.local_cluster import LocalCluster
 from copycat.resources import (
+    AsyncDistributedLock,
     DistributedCounter,
     DistributedLock,
     DistributedMap,
@@ -19,6 +22,7 @@ from copycat.resources.counter import CounterMachine
 from copycat.resources.lock import LockMachine
 from copycat.resources.map import MapMachine
 from copycat.resources.topic import TopicMachine
+from copycat.testing.cluster import SimulatedCluster
 
 TYPES = {
     "counter": CounterMachine,
@@ -68,6 +72,32 @@ def test_a_consistency_that_there_is_not_is_refused_at_once(
         users.get("user 1", consistency=wrong)
     users["user 1"] = 1
     assert users.get("user 1", consistency=copycat.Consistency.SEQUENTIAL) == 1
+
+
+def test_closing_ends_a_lock_request_as_what_it_is() -> None:
+    """A client whose cluster is silent takes a second to close; who waits for a lock in it is told at
+    once, and not that the lock was not free."""
+    with Simulation(3) as simulation:
+        servers = SimulatedCluster(simulation)
+        servers.start()
+
+        async def story() -> None:
+            client = servers.client()
+            await client.connect()
+            lock = await client.open(AsyncDistributedLock, "nightly")
+            for name in servers.names:
+                servers.crash(name, silent=True)
+            waiting = asyncio.create_task(lock.acquire())
+            await asyncio.sleep(0.1)
+            closing = asyncio.create_task(client.close())
+            with pytest.raises(SessionExpired):
+                await waiting
+            assert not closing.done()
+            assert client.state == "closed"
+            await closing
+            assert client.state == "closed"
+
+        simulation.run(story(), timeout_s=60)
 
 
 def test_without_a_leader_there_is_none_to_kill() -> None:
