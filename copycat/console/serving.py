@@ -92,7 +92,9 @@ def serve(
     except RuntimeError as error:
         # To end its threads asyncio starts one more. Where none is to be had, why the server stopped
         # must not be lost behind that.
-        if isinstance(reason := error.__context__, StorageError | CopycatError | OSError):
+        if isinstance(
+            reason := error.__context__, StorageError | CopycatError | OSError | MemoryError
+        ):
             raise reason from None
         raise
     finally:

@@ -13,8 +13,17 @@ from copycat.server.options import ServerOptions
 from copycat.storage.errors import DiskFailedError
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        DiskFailedError("sync the log", "can't start new thread"),
+        OSError(28, "no space"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
 def test_the_reason_is_told_though_no_thread_can_be_started(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, reason: Exception
 ) -> None:
     """asyncio needs a thread to end those in which it looked up names; that it gets none is not why
     the server stopped."""
@@ -25,7 +34,7 @@ def test_the_reason_is_told_though_no_thread_can_be_started(
     async def live(*_arguments: object) -> None:
         await asyncio.get_running_loop().run_in_executor(None, str)
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        raise DiskFailedError("sync the log", "can't start new thread")
+        raise reason
 
     monkeypatch.setattr(serving, "_live", live)
     for prepares in ("_open_standard_descriptors", "_raise_limit_of_descriptors", "_log_to_stderr"):
@@ -33,5 +42,6 @@ def test_the_reason_is_told_though_no_thread_can_be_started(
     options = ServerOptions(
         name="n1", peers={"n1": "127.0.0.1:7401"}, catalog=installed_catalog({})
     )
-    with pytest.raises(DiskFailedError, match="can't start new thread"):
+    with pytest.raises(type(reason)) as told:
         serving.serve(options, listen="127.0.0.1:7401", directory=Path(), insecure=False)
+    assert told.value is reason
