@@ -91,7 +91,7 @@ class Unreadable:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into payloads; each byte is copied at most twice.
+    """Cuts a stream of bytes into payloads; each byte is copied at most three times.
 
     It holds at most one incomplete frame, whose length was checked before any of it was kept, and
     holds it in one piece: a frame that comes byte by byte takes no more memory than another.

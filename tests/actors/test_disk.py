@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from copycat.actors import Identity
-from copycat.actors.disk import DirectoryDisk, DirectoryFile, DirectoryInUseError
+from copycat.actors.disk import ZEROS_BYTES, DirectoryDisk, DirectoryFile, DirectoryInUseError
 from copycat.actors.environment import DiskDone
 from copycat.actors.network import NetworkNode
 from network_world import Echo, Seen, World, in_world
@@ -369,6 +369,32 @@ def test_one_stalled_sync_is_enough(
         node.stop()
 
     asyncio.run(test())
+
+
+def test_a_file_is_filled_in_pieces_that_are_synced(
+    in_node: InNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is never given more at once than one piece, behind which the syncs of others wait."""
+    pwrite, fdatasync = os.pwrite, os.fdatasync
+    unsynced_bytes: list[int] = [0]
+
+    def write(descriptor: int, content: bytes, offset: int) -> int:
+        unsynced_bytes[-1] += len(content)
+        return pwrite(descriptor, content, offset)
+
+    def sync(descriptor: int) -> None:
+        fdatasync(descriptor)
+        unsynced_bytes.append(0)
+
+    async def body(node: NetworkNode, seen: Seen) -> None:
+        monkeypatch.setattr(os, "pwrite", write)
+        monkeypatch.setattr(os, "fdatasync", sync)
+        node.environment.disk.allocate("log", 2 * ZEROS_BYTES + 1, seen.address, 1)
+        await seen.next()
+        assert unsynced_bytes == [ZEROS_BYTES, ZEROS_BYTES, 1, 0]
+        assert (directory_of(node) / "log").stat().st_size == 2 * ZEROS_BYTES + 1
+
+    in_node(body)
 
 
 def test_without_a_thread_the_disk_fails_in_words(
