@@ -234,6 +234,16 @@ DISKS = [
         LOG,
         "found.floor, found.durable_index,",
         "found.floor, found.index.last_index,",
+        faults=("crash", "kill", "slow disk"),
+        rare=True,
+        # Nor is it written again.
+        also=(
+            (
+                LOG,
+                "self._recovered_unsynced(found.durable_index)",
+                "self._recovered_unsynced(found.index.last_index)",
+            ),
+        ),
     ),
     Piece(
         "what was cut is back after a restart",
