@@ -187,8 +187,9 @@ def test_a_command_that_no_server_can_apply_stops_them_until_it_is_failed(
     for name in cluster.peers:
         cluster.start(name)
     assert cluster.ask(("hello",)) == ["hi"]
+    told = f"is failed, for ever index={index} method 'end' of odd 'o'"
     for name in cluster.peers:
-        assert f"is failed, for ever index={index} method 'end' of odd 'o'" in cluster.errors(name)
+        until(partial(_is_said, cluster, name, told), "it says at its start what is failed")
     cluster.more = []
     for name in cluster.peers:
         assert (cluster.directory / name / FILE).read_text() == f"{index}\nend\n"
