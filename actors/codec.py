@@ -158,8 +158,11 @@ def decode(data: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     if size > 1 and data[0] == _SHORT_BYTES and data[1] == size - 2 and size > _SHORT_BYTES_MIN:
         return data[2:]  # a byte string of 24 to 255 bytes, by far the most frequent value
     value = decode_unchecked(data, depth_max=depth_max)
-    is_sparse = size > _SPARSE_BYTES_MIN and not holds_more_values(data, _SPARSE_VALUES_MAX)
-    if (is_sparse or data.translate(None, _HARMLESS)) and not is_plain(value, depth_max):
+    if size > _SPARSE_BYTES_MIN and not holds_more_values(data, _SPARSE_VALUES_MAX):
+        may_be_harmful = True
+    else:
+        may_be_harmful = bool(data.translate(None, _HARMLESS))
+    if may_be_harmful and not is_plain(value, depth_max):
         raise CodecError(_refusal(value, depth_max))
     return value
 

@@ -32,9 +32,9 @@ from copycat.actors.codec import (
     list_head,
 )
 from copycat.actors.message import (
+    BYTES_FIELDS,
     MalformedMessageError,
     Plain,
-    bytes_fields,
     from_wire,
     message,
     number_of,
@@ -223,7 +223,7 @@ def encode_large(envelopes: Sequence[list[Any]]) -> list[bytes] | None:
     strings_bytes = 0
     try:
         for made in envelopes:
-            strings, fields = bytes_fields(made[3]), made[4]
+            strings, fields = BYTES_FIELDS.get(made[3]), made[4]
             if not strings:
                 parts.append(encode_trusted(made))
                 continue
@@ -254,12 +254,15 @@ def encode_large(envelopes: Sequence[list[Any]]) -> list[bytes] | None:
 
 
 def _are_large(envelopes: Sequence[list[Any]]) -> bool:
+    # Asked of whatever is sent, so in little time.
     for made in envelopes:
-        for place in bytes_fields(made[3]):
+        for place in BYTES_FIELDS.get(made[3], ()):
             field = made[4][place]
-            for string in (field,) if type(field) is bytes else field:
-                if len(string) >= LARGE_BYTES:
+            if type(field) is bytes:
+                if len(field) >= LARGE_BYTES:
                     return True
+            elif sum(map(len, field)) >= LARGE_BYTES and max(map(len, field)) >= LARGE_BYTES:
+                return True
     return False
 
 

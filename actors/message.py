@@ -30,10 +30,12 @@ Plain = object
 INTEGER_MAX = 2**64 - 1
 MESSAGES: dict[int, type] = {}
 BULK_MESSAGES: set[type] = set()
+BYTES_FIELDS: dict[int, tuple[int, ...]] = {}
+"""By number, which fields of the messages that were sent are byte strings, or tuples of them."""
+
 _SCALARS = {int, str, bytes, bool, float}
 
 _wire_forms: dict[type, tuple[int, Callable[[Any], list[Any]], bool]] = {}
-_bytes_fields: dict[int, tuple[int, ...]] = {}
 _from_wire: dict[int, Callable[[list[Any]], Any]] = {}
 
 
@@ -84,18 +86,12 @@ def wire_form(cls: type) -> tuple[int, Callable[[Any], list[Any]], bool] | None:
     if form is None and is_message(cls):
         number = typing.cast("int", cls.__message_number__)  # type: ignore[attr-defined]  # the mark of a message
         form = _wire_forms[cls] = (number, _writer(cls), has_plain_fields(cls))
+        hints = typing.get_type_hints(cls)
+        kinds = [hints[field.name] for field in fields(typing.cast("Any", cls))]
+        BYTES_FIELDS[number] = tuple(
+            place for place, kind in enumerate(kinds) if kind in (bytes, tuple[bytes, ...])
+        )
     return form
-
-
-def bytes_fields(number: int) -> tuple[int, ...]:
-    """Which fields of the message with this number are byte strings, or tuples of them."""
-    places = _bytes_fields.get(number)
-    if places is None:
-        cls = MESSAGES.get(number)
-        hints = list(typing.get_type_hints(cls).values()) if cls is not None else []
-        places = tuple(at for at, hint in enumerate(hints) if hint in (bytes, tuple[bytes, ...]))
-        _bytes_fields[number] = places
-    return places
 
 
 def has_plain_fields(cls: type) -> bool:

@@ -291,19 +291,22 @@ class Link(asyncio.BufferedProtocol):
         assert connection is not None, "a link that is up has a transport"
         outbox, self._outbox = self._outbox, []
         sent, self._sent = self._sent, []
-        refused: list[tuple[int, str]] = []
         pieces = encode_large(outbox)
         if pieces is None:
             frames, refused = encode_envelopes(outbox)
-            pieces = [frames] if frames else []
-        for piece in pieces:
-            if connection.is_closing():
-                break  # the piece before found the connection broken
+            if frames:
+                self._was_written = True
+                connection.write(frames)
+                self.written_bytes += len(frames)
+            for at, reason in refused:
+                self._links.node.return_to_sender(*sent[at], reason)
+        else:
             self._was_written = True
-            connection.write(piece)
-            self.written_bytes += len(piece)
-        for at, reason in refused:
-            self._links.node.return_to_sender(*sent[at], reason)
+            for piece in pieces:
+                if connection.is_closing():
+                    break  # the piece before found the connection broken
+                connection.write(piece)
+                self.written_bytes += len(piece)
         if connection.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             self._links.node.log.warning("link not read by the other node %s", self)
             self.end("the other node does not read", at_once=True)
