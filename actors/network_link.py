@@ -44,7 +44,7 @@ PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is
 PROBE_EVERY_S = 5
 PROBES = 3
 UNACKNOWLEDGED_S = 30  # bytes that the other host has not confirmed for so long end the link
-COPIED_BYTES_MAX = 16 * 1024
+COPIED_BYTES_MAX = 16 * 1024  # of what comes at once: small frames are cut faster out of a copy
 UNSENT_BYTES_MAX = 128 * 1024  # that the kernel takes and has not sent; the rest is seen to wait
 SENT_AGAIN_MAX_S = (
     1  # what the other host does not confirm, the kernel sends again as often as this
@@ -160,7 +160,7 @@ class Link(asyncio.BufferedProtocol):
         try:
             data: bytes | memoryview = self._links.intake.buffer[:nbytes]
             if nbytes <= COPIED_BYTES_MAX:
-                data = bytes(data)  # which is faster to cut
+                data = bytes(data)
             payloads = reader.feed(data)
             if held and len(payloads) == 1 and node.is_idle:
                 self._take(decode_payload(payloads[0], self._values_max))  # as nearly always

@@ -127,9 +127,8 @@ class NetworkLinks:
     def refuse(self, node: str, reason: str) -> None:
         """Close the links to ``node`` and tell it why."""
         for link in self._all_to(node):
-            self.node.log.debug(
-                "node refused %s reason=%s", link, reason
-            )  # who asked for it says so
+            # Who asked for it says so.
+            self.node.log.debug("node refused %s reason=%s", link, reason)
             link.refuse(reason)
 
     def _all_to(self, node: str) -> list[Link]:

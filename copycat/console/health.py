@@ -155,10 +155,11 @@ def _trouble(status: Status, leader: Status | None) -> tuple[Trouble, str]:
                 f"takes no part: {leader.name}, which leads, has not heard of it for"
                 f" {age_text(age_ms / 1000)}{terms}; the logs of both say why"
             )
-        if (peer.match_stood_ms or 0) > TAKES_NOTHING_MS:
+        stood_ms = peer.match_stood_ms or 0
+        if stood_ms > TAKES_NOTHING_MS:
             return "stands still", (
                 f"has taken over nothing behind entry {peer.match_index or 0:,} for"
-                f" {age_text((peer.match_stood_ms or 0) / 1000)}, of {leader.commit_index:,} committed"
+                f" {age_text(stood_ms / 1000)}, of {leader.commit_index:,} committed"
                 f" ones that {leader.name} has, which leads; the logs of both say why"
             )
     if status.apply_stood_ms > STANDS_STILL_MS:

@@ -63,8 +63,6 @@ TICK_AFTER_US = 60 * US_PER_S
 when all servers start again."""
 
 _COMMANDS = BatchKind.COMMANDS  # to look it up takes as long as much else that a command needs
-
-
 _NEVER_HELD_UP = {BatchKind.KEEP_ALIVE, BatchKind.CLOSE_SESSION}
 
 
