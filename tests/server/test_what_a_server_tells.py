@@ -88,3 +88,27 @@ def test_a_leader_says_for_how_long_a_follower_has_taken_nothing_over() -> None:
                 assert stood_ms() == 0
 
         simulation.run(story(), timeout_s=200)
+
+
+def test_a_leader_serves_when_it_has_applied_what_was_before() -> None:
+    """It says so only then, and others never do."""
+    with Simulation(43) as simulation:
+        cluster = SimulatedCluster(simulation)
+
+        def serving() -> list[str]:
+            return [name for name in cluster.names if status_of(cluster.server(name), 1).serves]
+
+        async def story() -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Applier, "_work", lambda applier: None)
+                cluster.start()
+                await asyncio.sleep(5)
+                assert cluster.leader() is not None
+                assert serving() == []
+                cluster.crash()
+            cluster.start()
+            async with cluster.client() as client:
+                await client.open(AsyncDistributedCounter, "c")
+                assert serving() == [cluster.leader()]
+
+        simulation.run(story(), timeout_s=200)
