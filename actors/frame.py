@@ -48,6 +48,7 @@ FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which
 STRANGER_BYTES_MAX = 256 * 1024  # of a payload of a stranger whom nobody has admitted yet
 STRANGER_VALUES_MAX = 4096
 LARGE_BYTES = 64 * 1024  # from here on the bytes of a message are written without a copy of them
+PIECE_BYTES = 256 * 1024  # of a large frame; so much memory it may take that it does not fill yet
 ENVELOPES_MAX = 128  # in a frame, so that one is soon decoded and the next link has its turn
 RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
 PLAIN_NUMBER = 0
@@ -93,11 +94,14 @@ class Unreadable:
 class FrameReader:
     """Cuts a stream of bytes into payloads; each byte is copied at most three times.
 
-    It holds at most one incomplete frame, whose length was checked before any of it was kept, and
-    holds it in one piece: a frame that comes byte by byte takes no more memory than another.
+    It holds at most one incomplete frame, whose length was checked before any of it was kept. A frame
+    that comes byte by byte takes no more memory than another, and one that is announced takes memory
+    as it comes. Where the rest of a large one goes is said before it is read, so that it is copied
+    only once more.
 
     Attributes:
         frame_bytes_max: of every payload after the first.
+        missing_bytes: of a large frame that has begun; 0 if there is none.
         stopped: whether it waits before a frame that is longer than allowed, for those before it
             may raise the limit: feed it nothing to go on.
     """
@@ -113,11 +117,33 @@ class FrameReader:
         self._first_max = first_frame_bytes_max
         self._held = bytearray()
         self._needed = _LENGTH_BYTES  # bytes until the next length or payload is complete
+        self.missing_bytes = 0
+        self._pieces: list[bytearray] = []  # of the large frame, its length first
+        self._room = memoryview(b"")  # in the last of them
 
     @property
     def held_bytes(self) -> int:
-        """How much of an incomplete frame it holds."""
-        return len(self._held)
+        """How much memory an incomplete frame takes."""
+        return len(self._held) + sum(map(len, self._pieces))
+
+    def room(self) -> memoryview:
+        """Where to put the next bytes of a large frame; ``filled`` has to be called with how many they
+        were."""
+        assert self.missing_bytes, "a large frame has begun"
+        if not self._room:
+            self._pieces.append(bytearray(min(self.missing_bytes, PIECE_BYTES)))
+            self._room = memoryview(self._pieces[-1])
+        return self._room
+
+    def filled(self, size_bytes: int) -> list[bytes]:
+        """So many bytes are in the room; returns the payload if they complete it."""
+        self._room = self._room[size_bytes:]
+        self.missing_bytes -= size_bytes
+        if self.missing_bytes:
+            return []
+        first, *others = self._pieces
+        self._pieces = []
+        return [b"".join((memoryview(first)[_LENGTH_BYTES:], *others))]
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes of the stream and return the payloads they complete.
@@ -126,6 +152,8 @@ class FrameReader:
             FrameError: the next frame is longer than allowed; the reader must not be used again.
         """
         self.stopped = False
+        if self.missing_bytes:
+            return self._feed_large(memoryview(data))
         if len(self._held) + len(data) < self._needed:
             self._held += data
             return []
@@ -153,7 +181,20 @@ class FrameReader:
             self._is_first = False
         if start < end:
             self._held += memoryview(data)[start:]
+        if self._needed >= LARGE_BYTES:
+            self.missing_bytes = self._needed - len(self._held)
+            self._pieces, self._held = [self._held], bytearray()
+            self._needed, self._is_first = _LENGTH_BYTES, False
         return payloads
+
+    def _feed_large(self, data: memoryview) -> list[bytes]:
+        payloads: list[bytes] = []
+        while data and not payloads:
+            size_bytes = min(len(data), len(self.room()))
+            self.room()[:size_bytes] = data[:size_bytes]
+            payloads = self.filled(size_bytes)
+            data = data[size_bytes:]
+        return payloads + self.feed(data) if data else payloads
 
 
 def encode_control(value: Any) -> bytes:

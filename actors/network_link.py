@@ -145,8 +145,9 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: asyncio fills it and calls ``buffer_updated`` at once, so all
-        links of a node share one."""
-        return self._links.intake.room
+        links of a node share one, but for large frames."""
+        room = self._links.intake.room
+        return self._reader.room()[: len(room)] if self._reader.missing_bytes else room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
@@ -158,10 +159,13 @@ class Link(asyncio.BufferedProtocol):
         handlers.began_s = handlers.now_s()  # as begin, with a call less a message
         reader = self._reader
         try:
-            data: bytes | memoryview = self._links.intake.buffer[:nbytes]
-            if nbytes <= COPIED_BYTES_MAX:
-                data = bytes(data)
-            payloads = reader.feed(data)
+            if reader.missing_bytes:
+                payloads = reader.filled(nbytes)
+            else:
+                data: bytes | memoryview = self._links.intake.buffer[:nbytes]
+                if nbytes <= COPIED_BYTES_MAX:
+                    data = bytes(data)
+                payloads = reader.feed(data)
             if held and len(payloads) == 1 and node.is_idle:
                 self._take(decode_payload(payloads[0], self._values_max))  # as nearly always
             else:

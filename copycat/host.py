@@ -7,6 +7,8 @@ server's paths makes cycles.
 """
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 from dataclasses import replace
@@ -26,6 +28,9 @@ from copycat.watchdog import Watchdog
 log = logging.getLogger("copycat.server")
 
 COLLECT_EVERY_S = 30.0
+MAPPED_BYTES_MIN = 16 << 20  # what is larger is given back to the system as soon as it is free
+KEPT_BYTES_MAX = 64 << 20  # of free memory
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 POLL_S = 0.001
 
 
@@ -144,6 +149,7 @@ class ServerHost:
         libraries make, are collected now and then.
         """
         self._watchdog.own_signal()
+        keep_free_memory()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -161,3 +167,12 @@ class ServerHost:
         if not self._ended.done():
             self._ended.set_exception(error)
             self._ended.exception()  # looked at: nobody may be waiting
+
+
+def keep_free_memory() -> None:
+    """Use the memory of large values and frames again rather than have the system map, and clear, new
+    pages for each: that takes as long as all else that is done with them."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, or another C library
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+        c_library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES_MAX)

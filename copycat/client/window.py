@@ -13,8 +13,8 @@ from copycat.actors.message import message
 if TYPE_CHECKING:
     from copycat.client.batches import Batch
 
-BYTES_MAX = 2 << 20
-SESSION_BYTES_MAX = 1 << 20
+BYTES_MAX = 1 << 20
+SESSION_BYTES_MAX = BYTES_MAX // 2
 
 
 @message(92)

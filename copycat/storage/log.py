@@ -27,6 +27,7 @@ from copycat.types import Index, Term
 
 SEGMENT_BYTES = 8 << 20
 CACHE_BYTES = 16 << 20
+LARGE_BATCH_BYTES = 128 << 10  # on average of a segment; see _has_small_batches
 _READERS_MAX = 8  # segments kept open only because somebody reads far behind
 _READ_BYTES = 64 << 10  # in one piece, for who reads on
 _READ_COUNT = 1024  # batches in such a piece
@@ -350,7 +351,9 @@ class Log:
         """
         self._syncs.start(reply_to)
         tail = self._tail
-        if not self._spare_number and (tail is None or tail.end * 2 >= self._segment_bytes):
+        if not self._spare_number and (
+            tail is None or (tail.end * 2 >= self._segment_bytes and self._has_small_batches(tail))
+        ):
             self._number_max += 1
             self._spare_number = self._number_max
             self._allocation_token = self._syncs.take_token()
@@ -359,6 +362,14 @@ class Log:
                 self._disk.allocate(name, self._segment_bytes, reply_to, self._allocation_token)
             except OSError as error:
                 raise DiskFailedError(f"allocate file {name}", error) from error
+
+    def _has_small_batches(self, tail: Segment) -> bool:
+        """Whether syncs gain from zeros that were written before: what they save is the same for
+        each, whatever its size, and large batches would only be written twice."""
+        if tail.first_index > self._index.last_index:
+            return True
+        batches = len(self._index) - self._index.ordinal_of(tail.first_index)
+        return tail.end < batches * LARGE_BATCH_BYTES
 
     def begin_life(self, ballot: tuple[Term, int]) -> bool:
         """Have the floor say, anew and in this life, what was found at the start: for a server that

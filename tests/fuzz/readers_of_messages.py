@@ -7,6 +7,7 @@ from typing import Any
 from thespian.actors import PoisonMessage
 
 from copycat.actors import NodeAddress
+from copycat.actors import frame as frames
 from copycat.actors.codec import (
     CodecError,
     decode,
@@ -107,7 +108,14 @@ def payloads_of(chunks: list[bytes]) -> tuple[list[bytes], str]:
             return [], "no frames"
     stream = b"".join(chunks)
     rest = stream[sum(LENGTH_BYTES + len(payload) for payload in payloads) :]
-    assert reader.held_bytes == len(rest), "nothing is lost"
+    if reader.missing_bytes:
+        announced_bytes = LENGTH_BYTES + int.from_bytes(rest[:LENGTH_BYTES], "big")
+        assert announced_bytes - reader.missing_bytes == len(rest), "nothing is lost"
+        assert 0 <= reader.held_bytes - len(rest) <= frames.PIECE_BYTES, (
+            "no more memory than is filled"
+        )
+    else:
+        assert reader.held_bytes == len(rest), "nothing is lost"
     assert stream == join_stream(payloads) + rest, "nothing is changed"
     if len(rest) >= LENGTH_BYTES:
         limit = FRAME_BYTES_MAX if payloads else FIRST_FRAME_BYTES_MAX

@@ -6,6 +6,7 @@ import pytest
 
 from copycat.actors.environment import DiskDone
 from copycat.storage.errors import DiskFailedError
+from copycat.storage.log import SEGMENT_BYTES as SEGMENT_BYTES_OF_SERVERS
 from copycat.storage.log import Log
 from copycat.storage.segment import envelope_bytes
 from copycat.storage.syncs import LOG_TOKEN_MIN
@@ -129,6 +130,26 @@ def test_the_next_segment_is_allocated_ahead_and_used() -> None:
     settle(log, disk)
     assert len(disk.segments()) == 3
     assert log.bytes_used == 3 * SEGMENT_BYTES == sum(map(len, disk.segments().values()))
+
+
+def test_no_segment_is_made_ahead_of_large_batches() -> None:
+    """Zeros that large batches would only be written over are not written; small ones have them again."""
+    disk = MemoryDisk()
+    log = Log(disk)
+    settle(log, disk)
+    for index in range(1, 18):
+        log.append(batch(index, operations=b"x" * (1 << 20)))
+        settle(log, disk)
+    first, *others = disk.segments().values()
+    assert len(first) == SEGMENT_BYTES_OF_SERVERS
+    assert len(others) == 2
+    assert not any(content.endswith(bytes(4_096)) for content in others)
+    assert log.bytes_used == sum(map(len, disk.segments().values()))
+    for index in range(18, 1_200):
+        log.append(batch(index, operations=b"x" * 1_000))
+    settle(log, disk)
+    *_, spare = disk.segments().values()
+    assert spare == bytes(SEGMENT_BYTES_OF_SERVERS)
 
 
 def test_a_segment_allocated_too_late_is_removed() -> None:
