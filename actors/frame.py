@@ -101,6 +101,7 @@ class FrameReader:
 
     Attributes:
         frame_bytes_max: of every payload after the first.
+        held_bytes: how much memory an incomplete frame takes.
         missing_bytes: of a large frame that has begun; 0 if there is none.
         stopped: whether it waits before a frame that is longer than allowed, for those before it
             may raise the limit: feed it nothing to go on.
@@ -117,14 +118,10 @@ class FrameReader:
         self._first_max = first_frame_bytes_max
         self._held = bytearray()
         self._needed = _LENGTH_BYTES  # bytes until the next length or payload is complete
+        self.held_bytes = 0
         self.missing_bytes = 0
         self._pieces: list[bytearray] = []  # of the large frame, its length first
         self._room = memoryview(b"")  # in the last of them
-
-    @property
-    def held_bytes(self) -> int:
-        """How much memory an incomplete frame takes."""
-        return len(self._held) + sum(map(len, self._pieces))
 
     def room(self) -> memoryview:
         """Where to put the next bytes of a large frame; ``filled`` has to be called with how many they
@@ -133,6 +130,7 @@ class FrameReader:
         if not self._room:
             self._pieces.append(bytearray(min(self.missing_bytes, PIECE_BYTES)))
             self._room = memoryview(self._pieces[-1])
+            self.held_bytes += len(self._room)
         return self._room
 
     def filled(self, size_bytes: int) -> list[bytes]:
@@ -143,6 +141,7 @@ class FrameReader:
             return []
         first, *others = self._pieces
         self._pieces = []
+        self.held_bytes = 0
         return [b"".join((memoryview(first)[_LENGTH_BYTES:], *others))]
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
@@ -154,12 +153,12 @@ class FrameReader:
         self.stopped = False
         if self.missing_bytes:
             return self._feed_large(memoryview(data))
-        if len(self._held) + len(data) < self._needed:
+        if self.held_bytes:
             self._held += data
-            return []
-        if self._held:
-            self._held += data
-            data, self._held = memoryview(self._held), bytearray()
+            self.held_bytes = len(self._held)
+            if self.held_bytes < self._needed:
+                return []
+            data, self._held, self.held_bytes = memoryview(self._held), bytearray(), 0
         payloads: list[bytes] = []
         start, end = 0, len(data)
         while True:
@@ -181,6 +180,7 @@ class FrameReader:
             self._is_first = False
         if start < end:
             self._held += memoryview(data)[start:]
+            self.held_bytes = end - start
         if self._needed >= LARGE_BYTES:
             self.missing_bytes = self._needed - len(self._held)
             self._pieces, self._held = [self._held], bytearray()
@@ -237,8 +237,11 @@ def encode_envelopes(envelopes: Sequence[list[Any]]) -> tuple[bytes, list[tuple[
         except CodecError as error:
             reason = str(error)
         else:
-            if len(payload) > FRAME_BYTES_MAX:
-                reason = f"it takes {len(payload)} bytes, where {FRAME_BYTES_MAX} are allowed"
+            size_bytes = len(payload)
+            if size_bytes <= FRAME_VALUES_MAX:  # as nearly always, and no more values than bytes
+                return size_bytes.to_bytes(_LENGTH_BYTES, "big") + payload, []
+            if size_bytes > FRAME_BYTES_MAX:
+                reason = f"it takes {size_bytes} bytes, where {FRAME_BYTES_MAX} are allowed"
             elif holds_more_values(payload, FRAME_VALUES_MAX):
                 reason = f"it holds more than the {FRAME_VALUES_MAX} values that are allowed"
             else:
@@ -318,7 +321,7 @@ def decode_payload(payload: bytes, values_max: int = FRAME_VALUES_MAX) -> Any:
         MalformedMessageError: it is neither kind of payload, or a control message that is not
             known here or has wrong fields. Nothing of it is to be used.
     """
-    if holds_more_values(payload, values_max):
+    if len(payload) > values_max and holds_more_values(payload, values_max):
         raise CodecError(f"more than {values_max} values in one frame")
     if _LONG_LIST <= payload[:1] <= _LONGEST_LIST and (
         payload[:1] > _LONG_LIST or payload[1:2] > _ENVELOPES_MAX_BYTE

@@ -162,9 +162,10 @@ def _reader(cls: type) -> Callable[[list[Any]], Any]:
     hints = [typing.get_type_hints(cls)[field.name] for field in fields(cls)]
     checks = [_check(hint) for hint in hints]
     count = len(checks)
-    integers = [place for place, hint in enumerate(hints) if hint is int]
-    if len(integers) > 1 and set(hints) <= _SCALARS:
-        return _scalar_reader(cls, hints, operator.itemgetter(*integers))
+    if hints.count(int) > 1 and all(
+        hint in _SCALARS or typing.get_origin(hint) is tuple for hint in hints
+    ):
+        return _flat_reader(cls, hints, checks)
 
     def read(values: list[Any]) -> Any:
         if type(values) is not list or len(values) != count:
@@ -177,11 +178,14 @@ def _reader(cls: type) -> Callable[[list[Any]], Any]:
     return read
 
 
-def _scalar_reader(
-    cls: type, types: list[type], integers: Callable[[list[Any]], tuple[int, ...]]
+def _flat_reader(
+    cls: type, hints: list[Any], checks: list[Callable[[Any], Any]]
 ) -> Callable[[list[Any]], Any]:
-    """A reader of messages without structure, which are the most frequent: all of it is looked at
-    together."""
+    """A reader of messages of scalars and sequences, which are the most frequent: all that is no
+    sequence is looked at together."""
+    types = [hint if hint in _SCALARS else list for hint in hints]
+    integers = operator.itemgetter(*[place for place, hint in enumerate(hints) if hint is int])
+    sequences = [(at, checks[at]) for at, expected in enumerate(types) if expected is list]
 
     def read(values: list[Any]) -> Any:
         if type(values) is not list or [*map(type, values)] != types:
@@ -189,6 +193,11 @@ def _scalar_reader(
         numbers = integers(values)
         if min(numbers) < 0 or max(numbers) > INTEGER_MAX:
             raise MalformedMessageError(f"{cls.__name__}: an unsigned 64-bit number was expected")
+        for place, check in sequences:
+            try:
+                values[place] = check(values[place]) if values[place] else ()
+            except MalformedMessageError as error:
+                raise MalformedMessageError(f"{cls.__name__}: {error}") from None
         return cls(*values)
 
     return read

@@ -28,7 +28,7 @@ from copycat.actors.frame import (
     envelope,
 )
 from copycat.actors.hello import Beat, Hello, HelloRefused, refusal
-from copycat.actors.message import MalformedMessageError
+from copycat.actors.message import BYTES_FIELDS, MalformedMessageError
 
 if TYPE_CHECKING:
     from copycat.actors.network_dial import Dial
@@ -40,6 +40,7 @@ WAITING_BYTES_MAX = 256 * 1024  # of complete frames; while more wait, the link 
 REASON_MAX = 300  # characters of a reason that the other node gives
 DIALLED_SILENCE_MAX = 4  # looks in which nothing was heard of a node that was dialled or preferred
 ACCEPTED_SILENCE_MAX = 10  # likewise of any other
+BULK_LOOKS = 3  # one of so many counts where a second link shows that the other node lives
 PROBE_AFTER_S = 15  # without traffic, the kernel asks whether the other host is there
 PROBE_EVERY_S = 5
 PROBES = 3
@@ -106,7 +107,8 @@ class Link(asyncio.BufferedProtocol):
         self._hello_timer: asyncio.TimerHandle | None = None
         self._receipts_seen = -1  # at the last look, by both links of two
         self._was_written = True  # since then
-        self._silence = 0  # looks since something was heard
+        self._looks = 0
+        self._silence = 0  # of those that count, since something was heard
 
     def __str__(self) -> str:
         name = self.hello.name if self.hello is not None else "?"
@@ -166,7 +168,9 @@ class Link(asyncio.BufferedProtocol):
                 if nbytes <= COPIED_BYTES_MAX:
                     data = bytes(data)
                 payloads = reader.feed(data)
-            if held and len(payloads) == 1 and node.is_idle:
+            if len(payloads) == 1 and (
+                self.is_preferred or self.endpoint or (held and node.is_idle)
+            ):
                 self._take(decode_payload(payloads[0], self._values_max))  # as nearly always
             else:
                 self._sort(payloads)
@@ -185,7 +189,10 @@ class Link(asyncio.BufferedProtocol):
                 # Nobody would hear that the node has stopped, and what waits here would wait for ever.
                 self.end("out of memory", at_once=True)
         finally:
-            handlers.ended("Link.receive")
+            ended_s = handlers.now_s()  # as ended, likewise
+            if ended_s - handlers.began_s > handlers.limit_s:
+                handlers.was_long("Link.receive", ended_s - handlers.began_s)
+            handlers.began_s = ended_s
             if held:
                 node.release_turn()
 
@@ -295,7 +302,9 @@ class Link(asyncio.BufferedProtocol):
         assert connection is not None, "a link that is up has a transport"
         outbox, self._outbox = self._outbox, []
         sent, self._sent = self._sent, []
-        pieces = encode_large(outbox)
+        pieces = None
+        if len(outbox) > 1 or BYTES_FIELDS.get(outbox[0][3]):
+            pieces = encode_large(outbox)
         if pieces is None:
             frames, refused = encode_envelopes(outbox)
             if frames:
@@ -336,6 +345,9 @@ class Link(asyncio.BufferedProtocol):
             may_judge: whether this node itself has looked at its sockets in the meantime.
         """
         connection = self._transport
+        self._looks += 1
+        if self.bulk and self._looks % BULK_LOOKS:
+            return
         if self.ended or connection is None or connection.is_closing():
             return
         if not (is_spare or self._was_written or connection.get_write_buffer_size()):

@@ -12,6 +12,9 @@ An interruption is an exception that this thread raises in the server's. It hits
 - a row that ends beside it takes it back (``withdraw``) before it leaves that place. Either it sees
   ``interruption``, or this thread sees that the row is not ``running`` any more: each writes its own
   word before it reads the other's.
+
+Where nothing runs this thread sleeps, until a row begins that finds it so; by the same rule it sees the
+row, or the row sees that nobody watches.
 """
 
 import ctypes
@@ -27,7 +30,7 @@ from copycat.server.users_code import QueryInterrupted, UsersCode
 
 log = logging.getLogger("copycat.server")
 
-LOOK_EVERY_S = 0.25  # a look wakes a process that may have nothing else to do
+LOOK_EVERY_S = 0.25
 QUERY_LOOKS = 2
 """A query is interrupted after so many looks that find it at work: before its client, who waits for
 0.8 s, takes it to the next server."""
@@ -45,6 +48,7 @@ class Watchdog:
         self._users_code = users_code
         self._server = 0  # the thread that it lives on
         self._over = threading.Event()
+        self._began = threading.Event()  # a row, which found that nobody watches
         self._deciding = threading.Lock()
         self._wake: Callable[[], None] = _sleep_on
         self._thread = threading.Thread(target=self._watch, name="copycat-watchdog", daemon=True)
@@ -57,6 +61,7 @@ class Watchdog:
     def stop(self) -> None:
         """Watch no more. A second call changes nothing."""
         self._over.set()
+        self._began.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -72,6 +77,9 @@ class Watchdog:
         seen, looks = users_code.place(), 0
         interrupted: object = None
         while not self._over.wait(LOOK_EVERY_S):
+            if users_code.running is None:
+                self._sleep()
+                continue
             place = users_code.place()
             if place is None or seen is None or place[0] is not seen[0] or place[1] != seen[1]:
                 seen, looks = place, 0
@@ -91,6 +99,15 @@ class Watchdog:
                     "state machine does not come to its end %s for_s=%.1f stack=%s",
                     told, looks * LOOK_EVERY_S, self._stack(),
                 )  # fmt: skip
+
+    def _sleep(self) -> None:
+        """Return when a row of calls begins, or when all is over."""
+        users_code = self._users_code
+        self._began.clear()
+        users_code.unwatched = self._began.set
+        if users_code.running is None and not self._over.is_set():
+            self._began.wait()
+        users_code.unwatched = None
 
     def interrupt(self, row: object, at: int) -> bool:
         """Interrupt the query at this place of a row of calls, once a row, unless the row has ended."""

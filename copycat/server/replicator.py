@@ -166,6 +166,7 @@ class Replicator(ServerActor):
         if message.term < self._term:
             return
         following = self._following
+        before = (following.match_index, following.has_lost_data, following.round)
         self._heard_s = self.server.now_s()
         rejected = False
         if message.accepted:
@@ -182,7 +183,8 @@ class Replicator(ServerActor):
         following.contact_s = self._heard_s
         following.serves_clients = message.serves_clients
         following.round = max(following.round, message.round)
-        self.send(self._leader, PeerAnswered())
+        if before != (following.match_index, following.has_lost_data, following.round):
+            self.send(self._leader, PeerAnswered())
         if self._peer.connected:
             self._replicate(self._heard_s, announce=rejected)
 

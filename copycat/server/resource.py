@@ -58,8 +58,7 @@ class Resource(ServerActor):
         self.resource = resource
         self.kind = kind
         self._users_code = users_code or UsersCode(Recursion.UNKNOWN)
-        self._users_code.enter()
-        self._users_code.running = (self, None, "__init__")
+        self._users_code.enter((self, None, "__init__"))
         try:
             self.machine = machine()
         finally:
@@ -84,8 +83,7 @@ class Resource(ServerActor):
         log_time_s = message.log_time_us / 1_000_000
         session, machine = message.session, self.machine
         users_code = self._users_code
-        users_code.enter()
-        users_code.running = (self, message, values)
+        users_code.enter((self, message, values))
         room_bytes, before, find = message.room_bytes, len(effects), self._operations.get
         value: Any = None
         for operation in message.operations:  # type: ignore[attr-defined]
@@ -128,9 +126,8 @@ class Resource(ServerActor):
         values: list[Any] = []
         failures: list[Failure] = []
         users_code = self._users_code
-        users_code.enter()
         try:
-            users_code.running = (self, message, values)
+            users_code.enter((self, message, values))
             for operation in message.operations:  # type: ignore[attr-defined]
                 declared = self._operations.get(operation[1])
                 value: Any = None
@@ -197,8 +194,7 @@ class Resource(ServerActor):
         before = len(effects)
         commit = Commit(message.index, log_time_us / 1_000_000, session, self, effects)
         users_code = self._users_code
-        users_code.enter()
-        users_code.running = (self, message, method)
+        users_code.enter((self, message, method))
         try:
             getattr(self.machine, method)(commit, *values)
         except BaseException as error:  # noqa: BLE001 - users' code

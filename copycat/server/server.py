@@ -8,7 +8,7 @@ At a first start it draws an id, exchanges ids with every server in its options,
 servers they are, and only then takes part. Later the options are only compared.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from thespian.actors import WakeupMessage
 
@@ -415,11 +415,11 @@ class Server(ServerActor):
         """A peer says which life it is in, or which life of this server it knows."""
         self.introductions.handle(message, sender)
 
-    def admits(self, message: Any, sender: NodeAddress) -> bool:
+    def admits_from_anybody(self, kind: type, sender: NodeAddress) -> bool:
         """Who is linked may introduce itself; nothing else is taken before it has."""
-        if type(message) in INTRODUCTIONS:
+        if kind in INTRODUCTIONS:
             return self.introductions.is_linked(sender)
-        return super().admits(message, sender)
+        return kind in self.from_anybody
 
     def node_disconnected(self, message: NodeDisconnected, sender: NodeAddress) -> None:
         """A link has gone."""

@@ -32,12 +32,14 @@ class ServerActor(Actor):
     def admits(self, message: Any, sender: NodeAddress) -> bool:
         """Whether this class takes such a message from that node."""
         kind = type(message)
-        if kind in self.from_anybody:
-            return True
         if kind not in self.from_servers:
-            return False
+            return self.admits_from_anybody(kind, sender)
         membership = self.server.membership
         if membership.is_server(sender):
             return True
         membership.note_stranger(sender.node, kind.__name__)
         return False
+
+    def admits_from_anybody(self, kind: type, sender: NodeAddress) -> bool:
+        """The same of messages that are not taken from servers only."""
+        return kind in self.from_anybody

@@ -63,6 +63,8 @@ class UsersCode:
         interruption: of the row of queries that runs or has just ended: the place of the one that
             was to be interrupted, and how it is taken back; None if there was none, as always
             where nobody watches.
+        unwatched: to be called when the next row of calls begins, by who has stopped to watch; None
+            while somebody watches, and where nobody does.
     """
 
     def __init__(self, recursion: Recursion, failed_entries: frozenset[int] = frozenset()) -> None:
@@ -70,6 +72,7 @@ class UsersCode:
         self.minors_differ = False
         self.running: tuple[Any, Any, Any] | None = None
         self.interruption: tuple[int, Callable[[], None]] | None = None
+        self.unwatched: Callable[[], None] | None = None
         self._recursion = recursion
         self._counts = recursion is Recursion.COUNTED
         self._depth = 0  # of the frame for which the interpreter's limit was set
@@ -77,8 +80,13 @@ class UsersCode:
         self._limits: dict[int, int] = {}  # by depth; a server calls from few different ones
         self._least = 0  # of these depths
 
-    def enter(self) -> None:
-        """Give what the caller calls next its frames; to be asked before each row of calls."""
+    def enter(self, running: tuple[Any, Any, Any]) -> None:
+        """Begin a row of calls: it is ``running``, and what the caller calls next has its frames. The
+        caller says when it is over, by ``running = None``."""
+        self.running = running
+        if self.unwatched is not None:
+            wake, self.unwatched = self.unwatched, None
+            wake()
         if not self._counts:
             return
         try:

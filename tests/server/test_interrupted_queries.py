@@ -167,6 +167,20 @@ def test_the_rest_of_a_row_is_asked_later(searcher: Resource, watched: UsersCode
     assert [each[0] for each in failures] == [1]
 
 
+def test_nobody_watches_while_nothing_runs(searcher: Resource, watched: UsersCode) -> None:
+    """An idle server's watchdog takes no time, and what begins next is watched all the same."""
+    for _ in range(3):
+        while watched.unwatched is None:
+            time.sleep(LOOK_S)
+        for _ in range(20):
+            time.sleep(LOOK_S)
+            assert watched.unwatched is not None
+        searcher._resting.clear()
+        assert ask(searcher, ("search", 60.0)) == (
+            [None], [(0, Branch.QUERY_FAILED, *TOOK_TOO_LONG)]
+        )  # fmt: skip
+
+
 def test_the_like_of_it_are_left_out_for_a_while(
     searcher: Resource, watched: UsersCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

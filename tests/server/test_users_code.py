@@ -338,10 +338,10 @@ def test_a_process_of_its_own_counts_frames_from_the_call(is_set: bool) -> None:
     def room_above(frames_below: int) -> list[bool]:
         if frames_below:
             return room_above(frames_below - 1)
-        code.enter()
+        code.enter((None, None, "test"))
         if is_set:
             sys.setrecursionlimit(sys.getrecursionlimit() + 500)  # as a machine may
-            code.enter()
+            code.enter((None, None, "test"))
         found = []
         for frames in (FRAMES_MAX, FRAMES_MAX + 1):
             try:
@@ -361,7 +361,7 @@ def test_a_process_of_its_own_counts_frames_from_the_call(is_set: bool) -> None:
 def test_a_process_that_is_not_the_servers_alone_keeps_its_limit(recursion: Recursion) -> None:
     """The limit is the whole interpreter's, so it is not the server's to set."""
     limit = sys.getrecursionlimit()
-    UsersCode(recursion).enter()
+    UsersCode(recursion).enter((None, None, "test"))
     assert sys.getrecursionlimit() == limit
 
 
