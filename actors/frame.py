@@ -159,8 +159,12 @@ class FrameReader:
             if self.held_bytes < self._needed:
                 return []
             data, self._held, self.held_bytes = memoryview(self._held), bytearray(), 0
-        payloads: list[bytes] = []
         start, end = 0, len(data)
+        if end > _LENGTH_BYTES and not self._is_first:  # one whole frame, as nearly always
+            length = int.from_bytes(data[:_LENGTH_BYTES], "big")
+            if length + _LENGTH_BYTES == end and length <= self.frame_bytes_max:
+                return [bytes(data[_LENGTH_BYTES:])]
+        payloads: list[bytes] = []
         while True:
             self._needed = _LENGTH_BYTES
             if end - start < self._needed:
@@ -302,6 +306,8 @@ def _are_large(envelopes: Sequence[list[Any]]) -> bool:
     for made in envelopes:
         for place in BYTES_FIELDS.get(made[3], ()):
             field = made[4][place]
+            if not field:
+                continue
             if type(field) is bytes:
                 if len(field) >= LARGE_BYTES:
                     return True
@@ -346,14 +352,14 @@ def _opened(item: Any) -> tuple[int, int, int, Any]:
     if incarnation < 0 or serial < 0 or sender < 0:
         raise MalformedMessageError("addresses have no negative parts")
     try:
-        return incarnation, serial, sender, _message(number, fields)
+        message = from_wire(number, fields) if number >= RUNTIME_NUMBERS else _small(number, fields)
+        return incarnation, serial, sender, message
     except MalformedMessageError as error:
         return incarnation, serial, sender, Unreadable(str(error))
 
 
-def _message(number: int, fields: Any) -> Any:
-    if number >= RUNTIME_NUMBERS:
-        return from_wire(number, fields)
+def _small(number: int, fields: Any) -> Any:
+    """The message with a number of the runtime."""
     if number == PLAIN_NUMBER:
         if not is_plain(fields):
             raise MalformedMessageError("a plain value was expected")
@@ -363,4 +369,5 @@ def _message(number: int, fields: Any) -> Any:
     returned = from_wire(number, fields)
     if returned.number == number:
         raise MalformedMessageError("a returned message is not returned again")
-    return PoisonMessage(_message(returned.number, returned.fields), returned.details)
+    read = from_wire if returned.number >= RUNTIME_NUMBERS else _small
+    return PoisonMessage(read(returned.number, returned.fields), returned.details)

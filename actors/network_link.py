@@ -68,6 +68,7 @@ class Link(asyncio.BufferedProtocol):
         held_bytes: of an unfinished frame that the other node, having dialled, has begun to send.
         received_bytes, written_bytes: of frames, beats apart, since the beginning.
         receipts: how often something has come, beats too.
+        target, sender: of the latest message that has come; before that, the node's own and None.
         is_stranger: whether the other node has yet to be admitted by the layer above.
         is_preferred: whether what comes is delivered at once, as it always is by a link that this node
             has dialled.
@@ -91,6 +92,8 @@ class Link(asyncio.BufferedProtocol):
         self.received_bytes = 0
         self.written_bytes = 0
         self.receipts = 0
+        self.target = links.node.address
+        self.sender: NodeAddress | None = None
         self._links = links
         self._reader = FrameReader(
             frame_bytes_max=STRANGER_BYTES_MAX if self.is_stranger else FRAME_BYTES_MAX

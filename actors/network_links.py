@@ -265,13 +265,13 @@ class NetworkLinks:
         """Deliver what another node sent."""
         node = self.node
         dead_letters = node.dead_letters
-        target, sender = node.address, node.address
+        target, sender = link.target, link.sender
         for incarnation, serial, sender_serial, message in envelopes:
-            # Most of what comes together is for one actor, and much of it from one.
+            # Most of what comes is for the same actor as what came before, and from the same.
             if serial != target.serial or incarnation != target.incarnation:
-                target = NodeAddress(node.name, incarnation, serial)
-            if sender_serial != sender.serial or sender.node != other.name:
-                sender = NodeAddress(other.name, other.incarnation, sender_serial)
+                target = link.target = NodeAddress(node.name, incarnation, serial)
+            if sender is None or sender_serial != sender.serial:
+                sender = link.sender = NodeAddress(other.name, other.incarnation, sender_serial)
             if type(message) is Unreadable:
                 self._refused(link, message.reason, REFUSED_MAX if link.is_stranger else 1)
             else:

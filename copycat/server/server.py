@@ -385,13 +385,17 @@ class Server(ServerActor):
                 f"the machine set its monotonic clock back by {by_s:.3f} s, which it must never do;"
                 " this server goes on as if it had not",
             )
-        self.wake_at(self.step(self.role, Tick(self.now_s())))
+        now_s = self.now_s()
+        self._wake_at(self.step(self.role, Tick(now_s)), now_s)
 
     def wake_at(self, moment_s: float) -> None:
         """Tick the role at this moment, if nothing earlier does. Later ticks find what is due."""
+        self._wake_at(moment_s, self.now_s())
+
+    def _wake_at(self, moment_s: float, now_s: float) -> None:
         if moment_s < self._planned_s:
             self._planned_s = moment_s
-            self.wake_after(max(0.0, moment_s - self.now_s()), moment_s)
+            self.wake_after(max(0.0, moment_s - now_s), moment_s)
 
     def node_connected(self, message: NodeConnected, sender: NodeAddress) -> None:
         """A link is up: to a peer, or from a client."""

@@ -13,6 +13,7 @@ import pytest
 
 from copycat.actors import codec, frame
 from copycat.actors.frame import FrameReader
+from copycat.actors.message import from_wire
 from copycat.storage import batch, identity, recovery
 from copycat.storage.segment import Segment
 from copycat.storage.small_file import SmallFile
@@ -89,7 +90,7 @@ def forgets_what_is_held(reader: FrameReader, data: bytes) -> list[bytes]:
 def without_a_look(item: Any) -> Any:
     """A planted ``frame._opened``: the place of an actor may be anything."""
     incarnation, serial, sender, number, fields = item
-    return incarnation, serial, sender, frame._message(number, fields)
+    return incarnation, serial, sender, from_wire(number, fields)
 
 
 def whatever_its_index(segment: Segment, content: bytes, base_index: int) -> Any:

@@ -48,6 +48,7 @@ class Follower(Role):
         self._granted: set[int] | None = None  # server ids; None: not asking
         self._request: PreVote | None = None  # what it asks, or has asked
         self._ask_again_s = NEVER_S
+        self._timeout_s = server.draw_election_timeout_s()
         self._deadline_s = 0.0
         self._was_patient = False  # whether the deadline was put off already
         self._early: list[tuple[AppendEntries, NodeAddress]] = []
@@ -70,9 +71,9 @@ class Follower(Role):
     # Elections.
 
     def _wait(self, patience_s: float | None = None) -> None:
-        if patience_s is None:
-            patience_s = self.server.draw_election_timeout_s()
-        self._deadline_s = self.server.now_s() + patience_s
+        self._deadline_s = self.server.now_s() + (
+            self._timeout_s if patience_s is None else patience_s
+        )
         self._ask_again_s = NEVER_S
         self._was_patient = False
 
@@ -89,6 +90,7 @@ class Follower(Role):
         """Ask every other server whether this one could win."""
         server = self.server
         server.leader_is(None)
+        self._timeout_s = server.draw_election_timeout_s()  # whose was alike, has another next time
         self._wait()
         self._granted = {server.identity.server_id}
         server.pre_votes_asked += 1
