@@ -86,9 +86,9 @@ class Cell:
     def run(self) -> None:
         """Handle the messages that are in the mailbox now; later ones wait for the next turn."""
         mailbox, handlers = self.mailbox, self.node.handlers
-        for _ in range(len(mailbox)):
-            if not mailbox:  # the actor was ended by its own handler
-                return
+        left = len(mailbox)
+        while left and mailbox:  # which is empty when the actor was ended by its own handler
+            left -= 1
             message, sender = mailbox.popleft()
             self.handle(message, sender)
             ended_s = handlers.now_s()

@@ -63,6 +63,7 @@ from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
 
+SOON_US = 5_000_000  # of log time
 _NOTHING_LEFT = Left.NOTHING
 _NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
 
@@ -205,9 +206,11 @@ class Applier(ServerActor):
         return next(self._ahead)
 
     def _settle(self, budget: Budget) -> bool:
-        """Find out when the next timer or expiry is due; False if that takes another turn."""
+        """Find out when the next timer or expiry is due; False if that takes another turn. When it is
+        not soon, it may also be later than is said."""
         due, self._progress.next_due_us = self._due, None
-        while not due.settle():
+        soon_us = self._log_time_us + SOON_US
+        while (due.front_us <= soon_us or due.may_be_dead) and not due.settle():
             if budget.spent:
                 return False
         if due.front_us < inf:

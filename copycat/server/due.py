@@ -27,10 +27,12 @@ class DueQueue:
 
     Attributes:
         front_us: the log time of the first entry, which may be too early; ``inf`` without any.
+        may_be_dead: whether the first entry may be of what was cancelled or has ended.
     """
 
     def __init__(self) -> None:
         self.front_us: float = inf
+        self.may_be_dead = False
         self._heap: list[Entry] = []
         self._left: list[Entry] = []  # a heap too: what has not moved yet
         self._timeouts_us: dict[SessionId, int] = {}
@@ -52,6 +54,7 @@ class DueQueue:
         """Forget a call; one that was made, or cancelled already, is ignored."""
         if (resource, timer) in self._timers:
             del self._timers[resource, timer]
+            self.may_be_dead = True
             self._tidy()
 
     def add_session(self, session: SessionId, timeout_us: int, now_us: int) -> None:
@@ -80,6 +83,7 @@ class DueQueue:
         """Forget a session that has ended."""
         if self._timeouts_us.pop(session, None) is not None:
             del self._lives_us[session]
+            self.may_be_dead = True
             self._tidy()
 
     def expiries(self) -> dict[SessionId, int]:
@@ -102,6 +106,7 @@ class DueQueue:
             del self._timeouts_us[index], self._lives_us[index]
         else:
             del self._timers[resource, timer]
+        self.may_be_dead = True
         self._look()
         return entry
 
@@ -109,6 +114,7 @@ class DueQueue:
         """Put the first entry to its place; True if it is at its time already, so that ``front_us``
         is when something is due, or if there is none."""
         heap = self._first() if self._left else self._heap
+        self.may_be_dead = False
         if not heap:
             return True
         due_us, index, timer, resource = heap[0]
@@ -123,6 +129,7 @@ class DueQueue:
             if expiry_us == due_us:
                 return True
             heapreplace(heap, (expiry_us, index, 0, 0))
+        self.may_be_dead = True  # what has come to the front
         self._look()
         return False
 

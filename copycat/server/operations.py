@@ -277,22 +277,23 @@ def _encoded(values: list[Any]) -> bytes | None:
 def _are_flat(values: list[Any]) -> bool:
     """Whether these are scalars and lists of them, as nearly all answers are, and take no more than they
     may; each item takes a byte at least."""
-    left_bytes = VALUE_BYTES_MAX
+    items: list[Any] = []
     for value in values:
-        items = value if type(value) is list else (value,)
-        left_bytes -= len(items)
-        if left_bytes < 0:
+        if type(value) is not list:
+            items.append(value)
+        elif len(items) + len(value) > VALUE_BYTES_MAX:
             return False
-        for item in items:
-            kind = type(item)
-            if kind is bytes or kind is str:
-                left_bytes -= len(item)
-            elif kind is int:
-                if not -INTEGER_BOUND <= item < INTEGER_BOUND:
-                    return False
-            elif kind not in _SCALARS:
-                return False
-    return left_bytes >= 0
+        else:
+            items += value
+    kinds = set(map(type, items))
+    if not kinds <= _SCALARS:
+        return False
+    if int in kinds:
+        numbers = [item for item in items if type(item) is int]
+        if not -INTEGER_BOUND <= min(numbers) <= max(numbers) < INTEGER_BOUND:
+            return False
+    texts = [len(item) for item in items if type(item) in _SIZED]
+    return len(items) + sum(texts) <= VALUE_BYTES_MAX
 
 
 def _encoded_alone(value: Any) -> bytes | None:
