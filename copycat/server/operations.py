@@ -1,6 +1,7 @@
 """Operations of a batch find their resources: decoding, routing in runs, and one encoded answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from copycat.actors import Actor, NodeAddress
@@ -277,23 +278,27 @@ def _encoded(values: list[Any]) -> bytes | None:
 def _are_flat(values: list[Any]) -> bool:
     """Whether these are scalars and lists of them, as nearly all answers are, and take no more than they
     may; each item takes a byte at least."""
-    items: list[Any] = []
-    for value in values:
-        if type(value) is not list:
-            items.append(value)
-        elif len(items) + len(value) > VALUE_BYTES_MAX:
-            return False
-        else:
-            items += value
-    kinds = set(map(type, items))
-    if not kinds <= _SCALARS:
+    rows = [value for value in values if type(value) is list]
+    size_bytes = sum(map(len, rows)) + len(values) - len(rows)
+    if size_bytes > VALUE_BYTES_MAX:
         return False
-    if int in kinds:
-        numbers = [item for item in items if type(item) is int]
-        if not -INTEGER_BOUND <= min(numbers) <= max(numbers) < INTEGER_BOUND:
+    columns: list[Sequence[Any]] = [[value for value in values if type(value) is not list]]
+    if len(set(map(len, rows))) == 1 and len(rows) > len(rows[0]):
+        columns += zip(*rows, strict=True)  # in which one kind follows the other
+    else:
+        columns.append([*chain.from_iterable(rows)])
+    for column in columns:
+        kinds = set(map(type, column))
+        if not kinds <= _SCALARS:
             return False
-    texts = [len(item) for item in items if type(item) in _SIZED]
-    return len(items) + sum(texts) <= VALUE_BYTES_MAX
+        if int in kinds:
+            numbers = [item for item in column if type(item) is int]
+            if not -INTEGER_BOUND <= min(numbers) <= max(numbers) < INTEGER_BOUND:
+                return False
+        if not kinds.isdisjoint(_SIZED):
+            texts = column if kinds <= _SIZED else [x for x in column if type(x) in _SIZED]
+            size_bytes += sum(map(len, texts))
+    return size_bytes <= VALUE_BYTES_MAX
 
 
 def _encoded_alone(value: Any) -> bytes | None:
