@@ -63,6 +63,7 @@ from copycat.storage.batch import Batch, BatchKind, Commands
 from copycat.storage.log import Log
 from copycat.types import Index, ResourceId, SessionId
 
+PARTS_AT_ONCE = 4  # of a bundle, between two looks at the clock
 SOON_US = 5_000_000  # of log time
 _NOTHING_LEFT = Left.NOTHING
 _NO_OP, _COMMANDS, _BUNDLE = BatchKind.NO_OP, BatchKind.COMMANDS, BatchKind.BUNDLE
@@ -246,14 +247,14 @@ class Applier(ServerActor):
             self._due.renew(batch.session, now_us)
         if self._due.front_us <= now_us:
             yield from self._fire_due(now_us, batch.base_index)
-        for commands in parts:
+        for place, commands in enumerate(parts):
             reply = self._apply_commands(commands)
             if fan_out.publications or retained.is_too_much:
                 last_index = commands.base_index + commands.count - 1
                 yield from fan_out.publish(last_index, now_us)
             if reply is not None:
                 self._answer(commands.session, reply)
-            if kind is _BUNDLE:
+            if place % PARTS_AT_ONCE == PARTS_AT_ONCE - 1:
                 yield
         if not parts:
             answer = None

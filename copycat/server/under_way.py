@@ -69,6 +69,20 @@ class UnderWay:
         """
         size_bytes += BATCH_BYTES
         held = self._sessions.get(session)
+        if held is not None and unsent_bytes is None and len(held.batches) == 1:
+            # As nearly always: the one before it is done.
+            (before, before_bytes, _), of_client = held.batches[0], self._clients.get(client, 0)
+            more_bytes = size_bytes - before_bytes
+            if (
+                before <= self._applied.get(session, 0)
+                and held.client == client
+                and of_client + more_bytes <= CLIENT_BYTES_MAX
+            ):
+                held.batches[0] = (first_sequence, size_bytes, now_s)
+                held.size_bytes = size_bytes
+                self._size_bytes += more_bytes
+                self._clients[client] = of_client + more_bytes
+                return ""
         if held is None:
             if len(self._sessions) >= max(SESSIONS_KEPT_MIN, 2 * len(self._clients)):
                 self._sweep(now_s)
