@@ -17,7 +17,8 @@ class Progress:
         applied_index: all entries up to here have been applied.
         moved_s: when ``applied_index`` last moved, on the node's monotonic clock.
         wanted_index: the Server is told once when this index is applied; None: it waits for none.
-        next_due_us: the log time of the next timer or expiry; None when there is none.
+        next_due_us: the log time of the next timer or expiry, or an earlier one that is not near; None
+            when there is none.
         sequences: of each open session, the sequence of its last applied command.
         cut: the open sessions of whose last batch only a part was applied: what the leader has appended
             behind it counts as not received.

@@ -12,7 +12,8 @@ from copycat.actors.simulation import Simulation
 from copycat.client.asynchronous import AsyncClient
 from copycat.machine import Catalog, Commit, StateMachine, command, query
 from copycat.server.due import DueQueue, Entry
-from simulated_servers import ENDPOINTS, start_servers
+from copycat.storage.batch import BatchKind
+from simulated_servers import ENDPOINTS, TallyHandle, start_servers
 
 RESTLESS_MAX = 10_000
 
@@ -195,3 +196,26 @@ def test_what_was_cancelled_leaves_no_trace_in_the_queue() -> None:
             applier = server._myRef.node.actor_at(server.applier.serial)
             assert server.progress.applied_index > 500
             assert len(applier._due) < 100
+
+
+def test_nothing_is_written_for_what_moves_or_ends_before_it_is_due() -> None:
+    """Neither the expiry of a session that goes on writing, nor that of one that was closed, makes the
+    leader write an entry for it."""
+    with Simulation(7) as simulation:
+        servers = start_servers(simulation)
+
+        async def story() -> None:
+            async with AsyncClient(*ENDPOINTS, session_timeout_s=8.0) as client:
+                tally = await client.open(TallyHandle, "tally")
+                for _ in range(50):
+                    await tally.command("add", 1)
+                    await asyncio.sleep(0.5)
+
+        simulation.run(story(), timeout_s=60)
+        simulation.run_for(30)
+        for server in servers.values():
+            log = server.log
+            kinds = {log.batch_at(index).kind for index in range(1, log.last_index + 1)}
+            assert BatchKind.COMMANDS in kinds
+            assert BatchKind.TICK not in kinds
+            assert server.progress.next_due_us is None
