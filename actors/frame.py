@@ -48,7 +48,9 @@ FIRST_FRAME_BYTES_MAX = 64 * 1024  # of the first payload on a connection, which
 STRANGER_BYTES_MAX = 256 * 1024  # of a payload of a stranger whom nobody has admitted yet
 STRANGER_VALUES_MAX = 4096
 LARGE_BYTES = 64 * 1024  # from here on the bytes of a message are written without a copy of them
-PIECE_BYTES = 256 * 1024  # of a large frame; so much memory it may take that it does not fill yet
+PIECE_BYTES_MIN, PIECE_BYTES_MAX = 16 * 1024, 256 * 1024
+"""Room for more of a large frame is for as much as has come, within these bounds: what is announced
+does not take memory before it comes."""
 ENVELOPES_MAX = 128  # in a frame, so that one is soon decoded and the next link has its turn
 RUNTIME_NUMBERS = 16  # message numbers below this are the runtime's own
 PLAIN_NUMBER = 0
@@ -128,7 +130,8 @@ class FrameReader:
         were."""
         assert self.missing_bytes, "a large frame has begun"
         if not self._room:
-            self._pieces.append(bytearray(min(self.missing_bytes, PIECE_BYTES)))
+            size_bytes = min(max(self.held_bytes, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
+            self._pieces.append(bytearray(min(self.missing_bytes, size_bytes)))
             self._room = memoryview(self._pieces[-1])
             self.held_bytes += len(self._room)
         return self._room
@@ -140,7 +143,7 @@ class FrameReader:
         if self.missing_bytes:
             return []
         first, *others = self._pieces
-        self._pieces = []
+        self._pieces, self._room = [], memoryview(b"")
         self.held_bytes = 0
         return [b"".join((memoryview(first)[_LENGTH_BYTES:], *others))]
 

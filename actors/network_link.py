@@ -152,10 +152,17 @@ class Link(asyncio.BufferedProtocol):
         """Where the next bytes go: asyncio fills it and calls ``buffer_updated`` at once, so all
         links of a node share one, but for large frames."""
         room = self._links.intake.room
-        return self._reader.room()[: len(room)] if self._reader.missing_bytes else room
+        if self._reader.missing_bytes:
+            try:
+                room = self._reader.room()[: len(room)]
+            except MemoryError as error:
+                self._out_of_memory(error)
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the other node sent."""
+        if self.ended:
+            return
         self.receipts += 1
         node = self._links.node
         self.received_bytes += nbytes
@@ -171,8 +178,10 @@ class Link(asyncio.BufferedProtocol):
                 if nbytes <= COPIED_BYTES_MAX:
                     data = bytes(data)
                 payloads = reader.feed(data)
-            if len(payloads) == 1 and (
-                self.is_preferred or self.endpoint or (held and node.is_idle)
+            if (
+                len(payloads) == 1
+                and not self._waiting
+                and (self.is_preferred or self.endpoint or (held and node.is_idle))
             ):
                 self._take(decode_payload(payloads[0], self._values_max))  # as nearly always
             else:
@@ -186,11 +195,7 @@ class Link(asyncio.BufferedProtocol):
         except (FrameError, CodecError, MalformedMessageError) as error:
             self._end_malformed(error)
         except MemoryError as error:
-            if node.on_failure is not None:
-                node.fail(error)  # asyncio would end the link, again and again
-            else:
-                # Nobody would hear that the node has stopped, and what waits here would wait for ever.
-                self.end("out of memory", at_once=True)
+            self._out_of_memory(error)
         finally:
             ended_s = handlers.now_s()  # as ended, likewise
             if ended_s - handlers.began_s > handlers.limit_s:
@@ -199,12 +204,21 @@ class Link(asyncio.BufferedProtocol):
             if held:
                 node.release_turn()
 
+    def _out_of_memory(self, error: MemoryError) -> None:
+        node = self._links.node
+        if node.on_failure is not None:
+            node.fail(error)  # asyncio would end the link, again and again
+        else:
+            # Nobody would hear that the node has stopped, and what waits here would wait for ever.
+            self.end("out of memory", at_once=True)
+
     def _sort(self, payloads: list[bytes]) -> None:
         """Take payloads at once, or let them wait for their turn."""
         for at, payload in enumerate(payloads):
             if self.ended:
                 return
-            if not (self.is_preferred or self.endpoint or self.hello is None):
+            soon = self.is_preferred or self.endpoint or self.hello is None
+            if self._waiting or not soon:
                 if not self._waiting:
                     self._links.intake.waiting.append(self)
                 self._waiting += payloads[at:]

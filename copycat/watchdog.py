@@ -79,6 +79,7 @@ class Watchdog:
         while not self._over.wait(LOOK_EVERY_S):
             if users_code.running is None:
                 self._sleep()
+                seen, looks = users_code.place(), 0
                 continue
             place = users_code.place()
             if place is None or seen is None or place[0] is not seen[0] or place[1] != seen[1]:

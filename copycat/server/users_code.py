@@ -84,8 +84,9 @@ class UsersCode:
         """Begin a row of calls: it is ``running``, and what the caller calls next has its frames. The
         caller says when it is over, by ``running = None``."""
         self.running = running
-        if self.unwatched is not None:
-            wake, self.unwatched = self.unwatched, None
+        wake = self.unwatched
+        if wake is not None:
+            self.unwatched = None
             wake()
         if not self._counts:
             return

@@ -19,7 +19,8 @@ from copycat.actors.frame import (
     FRAME_BYTES_MAX,
     FRAME_VALUES_MAX,
     LARGE_BYTES,
-    PIECE_BYTES,
+    PIECE_BYTES_MAX,
+    PIECE_BYTES_MIN,
     FrameError,
     FrameReader,
     Unreadable,
@@ -88,7 +89,7 @@ def test_a_stream_may_be_cut_anywhere(payloads: list[bytes], cuts: list[int]) ->
     assert got == payloads
 
 
-LARGE_SIZES_BYTES = (0, LARGE_BYTES - 5, LARGE_BYTES - 4, PIECE_BYTES + 1, 2 * PIECE_BYTES)
+LARGE_SIZES_BYTES = (0, LARGE_BYTES - 5, LARGE_BYTES - 4, PIECE_BYTES_MAX + 1, 2 * PIECE_BYTES_MAX)
 
 
 @given(
@@ -158,7 +159,26 @@ def test_a_frame_in_tiny_chunks_takes_no_more_memory() -> None:
             reader.feed(bytes(2))
 
     assert peak_bytes(feed) < 500_000
-    assert 100_004 <= reader.held_bytes <= 100_004 + PIECE_BYTES
+    assert 100_004 <= reader.held_bytes <= 2 * 100_004
+
+
+def test_memory_is_taken_for_what_has_come_and_given_back() -> None:
+    """To announce a large frame takes little; when it is complete the reader keeps nothing of it."""
+    reader = FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX)
+    reader.feed(FRAME_BYTES_MAX.to_bytes(4, "big") + b"a")
+    reader.room()
+    assert reader.held_bytes <= 5 + PIECE_BYTES_MIN
+    reader.feed(bytes(FRAME_BYTES_MAX - 1))
+    assert reader.held_bytes == 0
+    readers = []
+    tracemalloc.start()
+    for _ in range(10):
+        readers.append(FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX))
+        readers[-1].feed(frame(bytes(PIECE_BYTES_MAX))[:-1])
+        readers[-1].feed(b"z")
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < PIECE_BYTES_MAX
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from copycat.actors.frame import (
 )
 from copycat.actors.hello import Hello, HelloRefused
 from copycat.actors.network import NetworkNode
+from copycat.actors.network_link import Link
 from network_world import (
     PATIENCE_S,
     Echo,
@@ -202,6 +203,27 @@ async def test_garbage_ends_its_link_and_no_other(world: World) -> None:
         await stranger.closed()
         seen.say(echo, Note(1, None))
         assert await seen.next() == Note(1, None)
+
+
+@world_test
+async def test_a_link_that_becomes_preferred_keeps_the_order(world: World) -> None:
+    """What waited for its turn when a node was found to be one of ours comes before what follows."""
+    a, _, _ = await linked(world)
+    link = Link(a.links, "")
+    link.hello = Hello(1, 2, "b", 3, 4, (), False)
+    got: list[int] = []
+    held = a.hold_turn()  # so that nothing is taken as it comes
+    with patch.object(a.links, "receive", lambda _link, _other, content: got.append(content[0][3])):
+        for number in range(4):
+            frames, _ = encode_envelopes([envelope(a.address, number, 1)])
+            link.get_buffer(-1)[: len(frames)] = frames
+            link.buffer_updated(len(frames))
+            link.is_preferred = number >= 1
+        while link.take_next():
+            pass
+    assert held
+    a.release_turn()
+    assert got == [0, 1, 2, 3]
 
 
 @world_test

@@ -111,7 +111,7 @@ def payloads_of(chunks: list[bytes]) -> tuple[list[bytes], str]:
     if reader.missing_bytes:
         announced_bytes = LENGTH_BYTES + int.from_bytes(rest[:LENGTH_BYTES], "big")
         assert announced_bytes - reader.missing_bytes == len(rest), "nothing is lost"
-        assert 0 <= reader.held_bytes - len(rest) <= frames.PIECE_BYTES, (
+        assert 0 <= reader.held_bytes - len(rest) <= frames.PIECE_BYTES_MAX, (
             "no more memory than is filled"
         )
     else:

@@ -181,6 +181,36 @@ def test_nobody_watches_while_nothing_runs(searcher: Resource, watched: UsersCod
         )  # fmt: skip
 
 
+def test_a_query_that_wakes_the_watchdog_is_not_looked_at_more_often(
+    searcher: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two looks after an idle server has begun it, it is interrupted, before its client goes on."""
+    monkeypatch.setattr(watchdog, "LOOK_EVERY_S", LOOK_S)
+    users_code, waits = searcher._users_code, []
+
+    class Counting(threading.Event):
+        """Notes whether something runs when a wait begins."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(users_code.running is not None)
+            return super().wait(timeout)
+
+    dog, waited = Watchdog(users_code), []
+    interrupt = dog.interrupt
+    monkeypatch.setattr(
+        dog, "interrupt", lambda row, at: (waited.append(sum(waits)), interrupt(row, at))[1]
+    )
+    dog._over = Counting()
+    dog.start()
+    try:
+        while users_code.unwatched is None:
+            time.sleep(LOOK_S)
+        assert ask(searcher, ("search", 60.0))[0] == [None]
+    finally:
+        dog.stop()
+    assert waited == [watchdog.QUERY_LOOKS]
+
+
 def test_the_like_of_it_are_left_out_for_a_while(
     searcher: Resource, watched: UsersCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
