@@ -2,8 +2,8 @@
 
 A directory has mode 0700, its files 0600. Names are given by our own code, never by users. Syncs
 that were asked for in a turn are carried out together at its end, after the turn's frames are on
-their way: at once, on the loop, while nobody else shares it and the disk is fast; else in a
-thread, where one round is under way at a time and all that comes meanwhile shares the next.
+their way: at once, on the loop, while nobody else shares it, the disk is fast and little is to be
+written; else in a thread, where one round is under way at a time and all that comes meanwhile shares the next.
 Whatever was asked for ends as a ``DiskDone`` message after the call, never inside it.
 
 A new content or a new file is written beside its final name, as ``name.new``, and renamed when it
@@ -30,7 +30,7 @@ UNFINISHED = ".new"  # ends the name of a file that is not complete yet
 SLOW_SYNC_S = 0.002  # a sync that takes longer holds up a loop too much, if most do
 STALLED_SYNC_S = 0.1  # a single one that takes longer is enough
 RECENT_SYNCS = 16
-INLINE_BYTES_MAX = 256 * 1024  # written by replacements in one round on the loop
+INLINE_BYTES_MAX = 256 * 1024  # made durable in one round on the loop
 ZEROS_BYTES = 256 * 1024
 """A file is filled in pieces of so much, each of them synced: a disk that is given all of it at once
 lets the syncs of others wait until it has written that."""
@@ -57,6 +57,7 @@ class DirectoryFile:
         self.descriptor = descriptor
         self.named = False  # whether the name is known to survive a crash
         self.syncs = 0  # under way; the descriptor stays open until they have ended
+        self.unsynced_bytes = 0  # written since a sync was asked for
         self.closed = False
 
     def size(self) -> int:
@@ -78,6 +79,7 @@ class DirectoryFile:
 
     def write(self, offset: int, content: bytes) -> None:
         """Put all of ``content`` at ``offset``: visible at once, durable only after a sync."""
+        self.unsynced_bytes += len(content)
         _write_all(self.descriptor, content, offset)
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class _Job:
     reply_to: NodeAddress
     token: int
     opened: DirectoryFile | None = None  # of a sync
-    written_bytes: int = 0  # by the work itself
+    written_bytes: int = 0  # that the disk has yet to take
     error: str | None = None
 
     def run(self) -> None:
@@ -241,7 +243,10 @@ class DirectoryDisk:
         assert isinstance(file, DirectoryFile), "a file is synced by the disk that opened it"
         assert not file.closed, "an open file is synced"
         file.syncs += 1
-        job = _Job(file.name, lambda: self._sync(file), reply_to, token, opened=file)
+        written_bytes, file.unsynced_bytes = file.unsynced_bytes, 0
+        job = _Job(
+            file.name, lambda: self._sync(file), reply_to, token, file, written_bytes=written_bytes
+        )
         self._ask(self._syncs, job)
 
     def replace(self, name: str, content: bytes, reply_to: NodeAddress, token: int) -> None:
@@ -267,7 +272,7 @@ class DirectoryDisk:
         if not (self._syncs.waiting or self._replaces.waiting or self._allocations.waiting):
             return False
         jobs = self._syncs.waiting + self._replaces.waiting
-        if jobs and self._is_inline():
+        if jobs and self._is_inline(jobs):
             # What the replies ask for in turn waits for the next end of a turn.
             self._syncs.waiting, self._replaces.waiting = [], []
             self._run_timed(jobs)
@@ -311,12 +316,12 @@ class DirectoryDisk:
         os.close(self._directory)
         os.close(self._lock)
 
-    def _is_inline(self) -> bool:
+    def _is_inline(self, jobs: list[_Job]) -> bool:
         # The middle one counts: what makes single syncs a little slow, above all that this process
         # had to wait for a processor, makes threads slower still.
         if self._shares_loop or self._syncs.busy or self._replaces.busy:
             return False
-        if sum(job.written_bytes for job in self._replaces.waiting) > INLINE_BYTES_MAX:
+        if sum(job.written_bytes for job in jobs) > INLINE_BYTES_MAX:
             return False
         return sorted(self._recent_s)[RECENT_SYNCS // 2] < SLOW_SYNC_S
 

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from copycat.actors import Identity
-from copycat.actors.disk import ZEROS_BYTES, DirectoryDisk, DirectoryFile, DirectoryInUseError
+from copycat.actors.disk import (
+    INLINE_BYTES_MAX,
+    ZEROS_BYTES,
+    DirectoryDisk,
+    DirectoryFile,
+    DirectoryInUseError,
+)
 from copycat.actors.environment import DiskDone
 from copycat.actors.network import NetworkNode
 from network_world import Echo, Seen, World, in_world
@@ -443,3 +449,38 @@ def directory_of(node: NetworkNode) -> Path:
     disk = node.environment.disk
     assert isinstance(disk, DirectoryDisk)
     return disk.path
+
+
+@pytest.mark.parametrize("what", ["sync", "replace"])
+def test_much_is_made_durable_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The loop goes on while large values are written, however fast the disk has been; what was
+    written before an earlier sync counts no more."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: 0.0)
+        inline: list[bool] = []
+        ended = asyncio.Event()
+        disk = DirectoryDisk(
+            tmp_path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None
+        )
+        file = disk.open("log", create=True)
+        node = NetworkNode(Identity("n"))
+        for token, size_bytes in enumerate((100, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, 100)):
+            if what == "sync":
+                file.write(0, bytes(size_bytes))
+                disk.sync(file, node.spawn(Echo), token)
+            else:
+                disk.replace("ballot", bytes(size_bytes), node.spawn(Echo), token)
+            disk.end_turn()
+            inline.append(ended.is_set())
+            await ended.wait()
+            ended.clear()
+        assert inline == [True, True, False, True]
+        file.close()
+        disk.close()
+        node.stop()
+
+    asyncio.run(test())
