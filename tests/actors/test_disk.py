@@ -1,12 +1,13 @@
 """The real disk does what it promises: one process, private files, every outcome a message."""
 
 import asyncio
+import itertools
 import os
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -311,34 +312,45 @@ def test_others_of_the_machine_cannot_read(in_node: InNode) -> None:
         os.umask(before)
 
 
-def test_a_slow_disk_is_synced_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the recent rounds decide; when they are fast again the loop does it itself again."""
+def rounds_on_the_loop(path: Path, what: str, sizes_bytes: list[int]) -> list[bool]:
+    """Sync a file, or replace one, in a round for each of these sizes; which were done on the loop."""
+    on_the_loop: list[bool] = []
 
-    async def test() -> None:
+    async def story() -> None:
         loop = asyncio.get_running_loop()
-        seconds = iter([0.0, 0.01] * 8 + [0.0, 0.001] * 40)
-        monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: next(seconds))
-        inline: list[bool] = []
         ended = asyncio.Event()
-        disk = DirectoryDisk(
-            tmp_path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None
-        )
+        disk = DirectoryDisk(path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None)
         file = disk.open("log", create=True)
         node = NetworkNode(Identity("n"))
-        for token in range(25):
-            disk.sync(file, node.spawn(Echo), token)
+        for token, size_bytes in enumerate(sizes_bytes):
+            if what == "sync":
+                file.write(0, bytes(size_bytes))
+                disk.sync(file, node.spawn(Echo), token)
+            else:
+                disk.replace("ballot", bytes(size_bytes), node.spawn(Echo), token)
             disk.end_turn()
-            inline.append(ended.is_set())
+            on_the_loop.append(ended.is_set())
             await ended.wait()
             ended.clear()
-        assert all(inline[:8])
-        assert not any(inline[8:17])
-        assert all(inline[17:])
         file.close()
         disk.close()
         node.stop()
 
-    asyncio.run(test())
+    asyncio.run(story())
+    return on_the_loop
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: Iterable[float]) -> None:
+    """What the clock by which rounds are measured reads, one after the other."""
+    left = iter(seconds)
+    monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: next(left))
+
+
+def test_a_slow_disk_is_synced_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the recent rounds decide; when they are fast again the loop does it itself again."""
+    set_clock(monkeypatch, [0.0, 0.01] * 8 + [0.0, 0.001] * 40)
+    on_the_loop = rounds_on_the_loop(tmp_path, "sync", [1] * 25)
+    assert on_the_loop == [True] * 8 + [False] * 9 + [True] * 8
 
 
 @pytest.mark.parametrize("what", ["sync", "replace"])
@@ -346,35 +358,20 @@ def test_one_stalled_sync_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """After a round above 100 ms none stalls the loop again; when they are fast it does them itself."""
+    set_clock(monkeypatch, [0.0, 0.001] * 5 + [0.0, 0.11] + [0.0, 0.001] * 40)
+    on_the_loop = rounds_on_the_loop(tmp_path, what, [1] * 25)
+    assert on_the_loop == [True] * 6 + [False] * 9 + [True] * 10
 
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        seconds = iter([0.0, 0.001] * 5 + [0.0, 0.11] + [0.0, 0.001] * 40)
-        monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: next(seconds))
-        inline: list[bool] = []
-        ended = asyncio.Event()
-        disk = DirectoryDisk(
-            tmp_path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None
-        )
-        file = disk.open("log", create=True)
-        node = NetworkNode(Identity("n"))
-        for token in range(25):
-            if what == "sync":
-                disk.sync(file, node.spawn(Echo), token)
-            else:
-                disk.replace("ballot", b"x", node.spawn(Echo), token)
-            disk.end_turn()
-            inline.append(ended.is_set())
-            await ended.wait()
-            ended.clear()
-        assert all(inline[:6])
-        assert not any(inline[6:15])
-        assert all(inline[15:])
-        file.close()
-        disk.close()
-        node.stop()
 
-    asyncio.run(test())
+@pytest.mark.parametrize("what", ["sync", "replace"])
+def test_much_is_made_durable_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The loop goes on while large values are written, however fast the disk has been; what was
+    written before an earlier sync counts no more."""
+    set_clock(monkeypatch, itertools.repeat(0.0))
+    sizes_bytes = [100, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, 100]
+    assert rounds_on_the_loop(tmp_path, what, sizes_bytes) == [True, True, False, True]
 
 
 def test_a_file_is_filled_in_pieces_that_are_synced(
@@ -449,38 +446,3 @@ def directory_of(node: NetworkNode) -> Path:
     disk = node.environment.disk
     assert isinstance(disk, DirectoryDisk)
     return disk.path
-
-
-@pytest.mark.parametrize("what", ["sync", "replace"])
-def test_much_is_made_durable_in_a_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    """The loop goes on while large values are written, however fast the disk has been; what was
-    written before an earlier sync counts no more."""
-
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr("copycat.actors.disk.time.perf_counter", lambda: 0.0)
-        inline: list[bool] = []
-        ended = asyncio.Event()
-        disk = DirectoryDisk(
-            tmp_path, lambda *_: ended.set(), loop.call_soon_threadsafe, lambda: None
-        )
-        file = disk.open("log", create=True)
-        node = NetworkNode(Identity("n"))
-        for token, size_bytes in enumerate((100, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, 100)):
-            if what == "sync":
-                file.write(0, bytes(size_bytes))
-                disk.sync(file, node.spawn(Echo), token)
-            else:
-                disk.replace("ballot", bytes(size_bytes), node.spawn(Echo), token)
-            disk.end_turn()
-            inline.append(ended.is_set())
-            await ended.wait()
-            ended.clear()
-        assert inline == [True, True, False, True]
-        file.close()
-        disk.close()
-        node.stop()
-
-    asyncio.run(test())

@@ -174,8 +174,11 @@ def test_memory_is_taken_for_what_has_come_and_given_back() -> None:
     tracemalloc.start()
     for _ in range(10):
         readers.append(FrameReader(first_frame_bytes_max=FRAME_BYTES_MAX))
-        readers[-1].feed(frame(bytes(PIECE_BYTES_MAX))[:-1])
-        readers[-1].feed(b"z")
+        stream = frame(bytes(2 * PIECE_BYTES_MAX - LARGE_BYTES))
+        assert readers[-1].feed(stream[:LARGE_BYTES]) == []
+        assert readers[-1].feed(stream[LARGE_BYTES:-1]) == []
+        assert readers[-1].feed(stream[-1:]) == [stream[4:]]
+        del stream
     kept_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept_bytes < PIECE_BYTES_MAX
