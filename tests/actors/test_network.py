@@ -11,6 +11,7 @@ from thespian.actors import PoisonMessage
 from copycat.actors import Actor, Identity, NodeAddress, network_intake
 from copycat.actors.environment import NodeConnected, NodeDisconnected, NodeUnreachable
 from copycat.actors.frame import (
+    FIRST_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     FrameReader,
     encode_envelopes,
@@ -224,6 +225,26 @@ async def test_a_link_that_becomes_preferred_keeps_the_order(world: World) -> No
     assert held
     a.release_turn()
     assert got == [0, 1, 2, 3]
+
+
+@world_test
+async def test_want_of_memory_for_a_large_frame_ends_the_link_or_the_node(world: World) -> None:
+    """Who is told of a node's failure has the node stop; else the link ends, and nothing else does."""
+    a, b, _ = await linked(world)
+    failures: list[BaseException] = []
+    a.on_failure = failures.append
+    begin = FIRST_FRAME_BYTES_MAX.to_bytes(4, "big")
+    with patch.object(FrameReader, "room", side_effect=MemoryError):
+        for node in (a, b):
+            link = Link(node.links, "")
+            link.get_buffer(-1)[:4] = begin
+            link.buffer_updated(4)
+            link.get_buffer(-1)[:4] = begin
+            link.buffer_updated(4)
+            assert link.ended == (node is b)
+    assert [type(failure) for failure in failures] == [MemoryError]
+    assert a.stopped
+    assert not b.stopped
 
 
 @world_test

@@ -237,3 +237,17 @@ def test_a_full_leader_takes_every_sign_of_life(monkeypatch: pytest.MonkeyPatch)
     kinds = {proposal.kind for proposal in refused}
     assert BatchKind.COMMANDS in kinds
     assert not {BatchKind.KEEP_ALIVE, BatchKind.CLOSE_SESSION} & kinds
+
+
+def test_what_follows_what_is_done_is_counted_with_the_client() -> None:
+    """A session has nothing else under way, but its client's other sessions have."""
+    applied = {1: 1, 2: 0}
+    counted = under_way.UnderWay(applied, 10.0)
+    assert counted.take(1, "client", 1, 100, 0.0, None) == ""
+    assert counted.take(2, "client", 1, under_way.CLIENT_BYTES_MAX - 2_000, 0.0, None) == ""
+    assert counted.take(1, "client", 2, 1_000, 0.0, None) == ""
+    applied[1] = 2
+    assert counted.take(1, "client", 3, 10_000, 0.0, None) != ""
+    applied[2] = 1
+    assert counted.take(2, "client", 2, 10, 0.0, None) == ""
+    assert counted.take(1, "client", 3, 10_000, 0.0, None) == ""
